@@ -1,0 +1,1 @@
+"""Attacks on a tuned model, one file each, by kind of leak."""

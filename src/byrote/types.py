@@ -1,0 +1,184 @@
+"""The nouns of byrote. numpy only, so that every room can speak them without loading torch.
+
+Units: log-probabilities are in nats, rates and AUCs in [0, 1], times in seconds, sizes in bytes.
+One sign everywhere: a higher score means "more likely trained on".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+class ByroteError(Exception):
+    """Something a person can mend: the message says what is wrong, where, and what to do."""
+
+
+class StudyError(ByroteError):
+    """The study file, the command line or the data it names cannot be used (exit code 2)."""
+
+
+class Unscorable(ByroteError):
+    """One record cannot be scored by one attack; the message is the reason shown beside it."""
+
+
+def normalise(text: str) -> str:
+    """The form in which two texts count as the same: NFKC, case-folded, runs of white space folded."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def text_key(text: str) -> str:
+    """A short content hash (32 hex digits) of the exact text; keys the statistics in the store."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One training example.
+
+    `text` is always the whole text. Where the data has a prompt and a completion, `text` is
+    `prompt + "\\n" + completion` and both parts are kept. `group` is shared by copies and
+    near-copies; a record without one is its own group. `where` is "file:line" for messages.
+    """
+
+    id: str
+    text: str
+    prompt: str | None = None
+    completion: str | None = None
+    label: str | None = None
+    group: str | None = None
+    planted_by: str | None = None
+    where: str | None = None
+
+    @property
+    def group_id(self) -> str:
+        return self.id if self.group is None else self.group
+
+
+SPLIT_NAMES = ("member", "nonmember", "validation", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """Members, nonmembers, validation and test records, drawn at random from one population.
+
+    Raises StudyError where two parts share an id or a normalised text: such an overlap turns
+    every membership number into nonsense, so it cannot be built at all.
+    """
+
+    members: tuple[Record, ...]
+    nonmembers: tuple[Record, ...]
+    validation: tuple[Record, ...]
+    test: tuple[Record, ...]
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    """How many records were left out, by reason: "bad row", "duplicate", "near-duplicate", ..."""
+
+    def __post_init__(self) -> None:
+        ids: dict[str, str] = {}
+        texts: dict[str, str] = {}
+        for name, records in self.parts():
+            part_texts: set[str] = set()
+            for record in records:
+                if record.id in ids:
+                    raise StudyError(f"record {record.id} is in both {ids[record.id]} and {name}; ids must be unique")
+                ids[record.id] = name
+                key = normalise(record.text)
+                if key in texts:
+                    raise StudyError(
+                        f"record {record.id} of {name} repeats the text of a record of {texts[key]}: "
+                        "members and nonmembers must not share text"
+                    )
+                part_texts.add(key)
+            texts.update(dict.fromkeys(part_texts, name))
+
+    def parts(self) -> Iterator[tuple[str, tuple[Record, ...]]]:
+        yield from zip(SPLIT_NAMES, (self.members, self.nonmembers, self.validation, self.test), strict=True)
+
+    def all(self) -> tuple[Record, ...]:
+        return self.members + self.nonmembers + self.validation + self.test
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TokenStats:
+    """What one forward pass says about the T target tokens of one text. Arrays of shape (T,).
+
+    A target token is one that has a token before it, so a text of one token has T = 0 unless
+    the tokenizer adds a beginning-of-text token. `mean` and `std` are those of the log-probability
+    over the vocabulary, weighted by the model's own distribution (Zhang 2025, 2404.02936);
+    `rank` counts the vocabulary entries that are strictly more likely than the target.
+    """
+
+    log_prob: NDArray[np.float32]
+    mean: NDArray[np.float32]
+    std: NDArray[np.float32]
+    rank: NDArray[np.int32]
+    truncated_tokens: int = 0
+    """Tokens of the text beyond max_length that were not scored."""
+
+    def __len__(self) -> int:
+        return len(self.log_prob)
+
+    @property
+    def loss(self) -> float:
+        """Mean negative log-probability per target token, in nats."""
+        if not len(self):
+            raise Unscorable("no target token: the text is shorter than two tokens")
+        return -float(self.log_prob.mean(dtype=np.float64))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scores:
+    """One attack's score per record, shape (N,). Where a score is NaN, `reasons` says why."""
+
+    values: Floats
+    reasons: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.values) != len(self.reasons):
+            raise ValueError(f"{len(self.values)} scores but {len(self.reasons)} reasons")
+        for value, reason in zip(self.values, self.reasons, strict=True):
+            if math.isfinite(value) == bool(reason):
+                raise ValueError("a score is finite, or has a reason, and never both")
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A number with its interval, sample size and null.
+
+    `value` is None where it cannot be resolved from the sample, and then `reason` says why.
+    `low` and `high` bound the 95% interval; `interval` names how it was made. `n` counts what
+    the estimate rests on (records, or seeds for a pooled one). `null_value` is what the same
+    number would be had nothing been learned by rote.
+    """
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+    interval: str = ""
+    null_value: float | None = None
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("value", "low", "high", "null_value"):
+            number = getattr(self, name)
+            if number is not None and not math.isfinite(number):
+                raise ValueError(f"{name} is {number}: what cannot be computed is absent, with a reason")
+        if self.value is None and not self.reason:
+            raise ValueError("an estimate without a value needs a reason")
+
+    @classmethod
+    def absent(cls, reason: str, n: int | None = None) -> Estimate:
+        return cls(value=None, reason=reason, n=n)
+
+
+def groups_of(records: Sequence[Record]) -> list[str]:
+    return [record.group_id for record in records]
