@@ -1,0 +1,258 @@
+"""What runs leave behind: runs/<run id>/ with atomic writes, content hashes and a lock each.
+
+Facts are stored once (weights, token statistics, scores); estimates never are. Every file is
+written beside its name, flushed to disk and renamed, and its SHA-256 is kept in `files.json`.
+A file that is absent, half-written or changed since reads as None, and its owner makes that
+piece again: nothing is trusted because it is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from byrote.types import ByroteError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+INDEX = "files.json"
+MANIFEST = "study.json"
+
+
+def canonical_json(value: Any) -> str:
+    """The one spelling of a value that identities are hashed from: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+
+
+def identity(value: Any) -> str:
+    """16 hex digits of the SHA-256 of a value's canonical JSON."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]
+
+
+def file_hash(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A path to write to that becomes `path` on success and vanishes on any failure.
+
+    Raises ByroteError where the disk is full or the folder cannot be written; what stood at
+    `path` before is then still whole.
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.chmod(0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise ByroteError(
+            f"cannot write {path}: {error.strerror or error}. Free some space or choose another --out or --store; "
+            "everything finished so far is kept."
+        ) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+class RunFolder:
+    """One run's files. Reads check the content hash; writes need the lock."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.id = path.name
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run's lock. Raises ByroteError at once where another process holds it.
+
+        The operating system drops the lock with its process, so a killed run never stays locked.
+        """
+        from filelock import FileLock, Timeout
+
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path / ".lock", timeout=0)
+            lock.acquire()
+        except Timeout:
+            raise ByroteError(
+                f"run {self.id} is locked: another byrote process is working on {self.path}. "
+                "Wait until it ends, or give this one another --store."
+            ) from None
+        except OSError as error:
+            raise ByroteError(f"cannot use {self.path}: {error.strerror or error}. Choose another --store.") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _index(self) -> dict[str, str]:
+        try:
+            index = json.loads((self.path / INDEX).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return index if isinstance(index, dict) else {}
+
+    @contextlib.contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        """A path to write file `name` to; on success it is in place and its hash in the index."""
+        with atomic_path(self.path / name) as temporary:
+            yield temporary
+            digest = file_hash(temporary)
+        index = self._index() | {name: digest}
+        write_text(self.path / INDEX, json.dumps(index, indent=1, sort_keys=True))
+
+    def intact(self, name: str) -> Path | None:
+        """The path of file `name`, or None where it is absent or not what was written."""
+        path = self.path / name
+        expected = self._index().get(name)
+        try:
+            return path if expected is not None and file_hash(path) == expected else None
+        except OSError:
+            return None
+
+    def remove(self, name: str) -> None:
+        (self.path / name).unlink(missing_ok=True)
+        index = self._index()
+        if index.pop(name, None) is not None:
+            write_text(self.path / INDEX, json.dumps(index, indent=1, sort_keys=True))
+
+    def remove_folder(self, name: str) -> None:
+        shutil.rmtree(self.path / name, ignore_errors=True)
+
+    def write_json(self, name: str, value: Any) -> None:
+        with self.writing(name) as path:
+            path.write_text(json.dumps(value, indent=1, sort_keys=True, allow_nan=False), encoding="utf-8")
+
+    def read_json(self, name: str) -> Any | None:
+        path = self.intact(name)
+        return None if path is None else json.loads(path.read_text(encoding="utf-8"))
+
+    def write_table(self, name: str, table: pa.Table) -> None:
+        import pyarrow.parquet
+
+        with self.writing(name) as path:
+            pyarrow.parquet.write_table(table, path, compression="zstd")
+
+    def read_table(self, name: str) -> pa.Table | None:
+        import pyarrow.parquet
+
+        path = self.intact(name)
+        return None if path is None else pyarrow.parquet.read_table(path)
+
+    def stored_bytes(self, name: str) -> int:
+        """Size of file or folder `name`, 0 where it is absent."""
+        path = self.path / name
+        if path.is_file():
+            return path.stat().st_size
+        return sum(part.stat().st_size for part in path.rglob("*") if part.is_file())
+
+
+class Store:
+    """The runs of one or several studies: a folder with one RunFolder per run id."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def run(self, run_id: str) -> RunFolder:
+        return RunFolder(self.root / run_id)
+
+
+class Trial(BaseModel):
+    """One learning rate that `learning_rate: auto` tried, and the validation loss (nats per token) it ended with."""
+
+    model_config = ConfigDict(extra="forbid")
+    learning_rate: float
+    run_id: str
+    validation_loss: float | None
+    error: str = ""
+
+
+class Cell(BaseModel):
+    """One row of a study: a method at a privacy level with a seed, and the run that answers it."""
+
+    model_config = ConfigDict(extra="forbid")
+    method: str
+    """Registered name, or "none" for the untuned base model."""
+    family: Literal["parameter", "prompt", "none"]
+    settings: str = ""
+    privacy: str = "none"
+    delta: float | None = None
+    seed: int
+    run_id: str
+    base_run_id: str
+    """Equal to `run_id` for the base model itself."""
+    status: Literal["done", "failed"] = "done"
+    error: str = ""
+    learning_rate: float | None = None
+    tried: list[Trial] = []
+    notes: list[str] = []
+    """Plain sentences about this run: "untied the language-model head", "2 records truncated", ..."""
+
+
+class Manifest(BaseModel):
+    """What a study was and which runs answer it; with the store it is all that a report reads."""
+
+    model_config = ConfigDict(extra="forbid")
+    format: int = 1
+    byrote: str
+    name: str
+    question: str
+    model: str
+    model_description: str = ""
+    data: str
+    data_description: str = ""
+    data_licence: str = ""
+    study: dict[str, Any]
+    """The study with every default filled in."""
+    runs: str
+    """Folder of the store, relative to the manifest's own folder where it lies inside it."""
+    attacks: list[dict[str, Any]]
+    """{"name": ..., settings...} as given, in the study's order."""
+    utility: list[dict[str, Any]]
+    cells: list[Cell]
+    splits: dict[str, dict[str, int]] = {}
+    """Per seed: number of records per split, and of dropped ones as "dropped: <reason>"."""
+    warnings: list[str] = []
+    environment: dict[str, Any] = {}
+
+    def write(self, folder: Path) -> None:
+        write_text(folder / MANIFEST, self.model_dump_json(indent=1))
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest:
+        """Raises ByroteError where the folder holds no study, or one of another version."""
+        path = folder / MANIFEST
+        try:
+            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ByroteError(f"{folder} holds no results of byrote: {MANIFEST} is missing there.") from None
+        except ValueError:
+            raise ByroteError(
+                f"{path} cannot be read: it is damaged or of another version. Run the study again."
+            ) from None
+
+    def store(self, folder: Path) -> Store:
+        return Store(folder / self.runs)
