@@ -1,0 +1,38 @@
+"""byrote: what has a fine-tuned language model learned by rote?
+
+`run(study)` does what `byrote run` does and returns the same `Results`. The public names are
+loaded when they are first used, so that importing byrote stays instant.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from byrote._version import __version__
+
+if TYPE_CHECKING:
+    from byrote.report.results import Results
+    from byrote.run import run
+    from byrote.study import Study
+    from byrote.types import ByroteError, StudyError
+
+__all__ = ["ByroteError", "Results", "Study", "StudyError", "__version__", "run"]
+
+_HOME = {
+    "ByroteError": "byrote.types",
+    "Results": "byrote.report.results",
+    "Study": "byrote.study",
+    "StudyError": "byrote.types",
+    "run": "byrote.run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'byrote' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
