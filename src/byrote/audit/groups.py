@@ -1,0 +1,80 @@
+"""Copies and near-copies share a group, and are drawn together whenever records are resampled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from byrote.types import Floats
+
+CHUNK = 200  # replicates held in memory at once
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Grouping:
+    """The group of each member, shape (M,), and of each nonmember, shape (N,), as numbers from 0.
+
+    A record without a group is its own. A group may stand on both sides; it is then drawn for both.
+    """
+
+    member: NDArray[np.intp]
+    nonmember: NDArray[np.intp]
+
+    @classmethod
+    def of(
+        cls, members: int, nonmembers: int, member_groups: Sequence[str] | None, nonmember_groups: Sequence[str] | None
+    ) -> Grouping:
+        """Number the labels; raises ValueError where their count is not that of the records."""
+        labels: list[tuple[str, str | int]] = []
+        for side, size, groups in (("member", members, member_groups), ("nonmember", nonmembers, nonmember_groups)):
+            if groups is None:
+                labels += [(side, index) for index in range(size)]
+            elif len(groups) != size:
+                raise ValueError(f"{size} {side} scores but {len(groups)} groups")
+            else:
+                labels += [("group", label) for label in groups]
+        numbers: dict[tuple[str, str | int], int] = {}
+        codes = np.fromiter((numbers.setdefault(label, len(numbers)) for label in labels), np.intp, len(labels))
+        return cls(codes[:members], codes[members:])
+
+    @property
+    def repeats(self) -> bool:
+        """Whether any group holds more than one record."""
+        return self.size < len(self.member) + len(self.nonmember)
+
+    @property
+    def size(self) -> int:
+        """How many groups there are on both sides together."""
+        return int(max(self.member.max(initial=-1), self.nonmember.max(initial=-1))) + 1
+
+    def counts(self) -> tuple[int, int]:
+        """How many groups the members form, and how many the nonmembers."""
+        return len(np.unique(self.member)), len(np.unique(self.nonmember))
+
+    def resample(self, seed: int, replicates: int) -> Iterator[tuple[Floats, Floats]]:
+        """Bootstrap weights in chunks of R replicates: of the members (R, M) and of the nonmembers (R, N).
+
+        Groups are drawn with replacement within their side (members, nonmembers, or both), so that
+        neither side can come out empty.
+        """
+        rng = np.random.default_rng(seed)
+        stratum = np.zeros(self.size, dtype=np.intp)
+        stratum[self.member] += 1
+        stratum[self.nonmember] += 2  # numpy adds once per distinct index, so 3 means "on both sides"
+        for start in range(0, replicates, CHUNK):
+            rows = min(CHUNK, replicates - start)
+            weights = np.zeros((rows, self.size))
+            for kind in (1, 2, 3):
+                of_kind = np.flatnonzero(stratum == kind)
+                if len(of_kind):
+                    weights[:, of_kind] = _draws(rng, rows, len(of_kind))
+            yield weights[:, self.member], weights[:, self.nonmember]
+
+
+def _draws(rng: np.random.Generator, rows: int, size: int) -> NDArray[np.intp]:
+    """How often each of `size` things is drawn in `size` draws with replacement, shape (rows, size)."""
+    drawn = rng.integers(0, size, (rows, size)) + np.arange(rows)[:, None] * size
+    return np.bincount(drawn.ravel(), minlength=rows * size).reshape(rows, size)

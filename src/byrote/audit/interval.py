@@ -1,0 +1,161 @@
+"""Intervals for rates, AUCs and means, and pooling over seeds.
+
+`level` is the nominal coverage of the two-sided interval, 0.95 unless said.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import NormalDist
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from byrote.types import Estimate
+
+FEW_SEEDS = 5
+
+
+def normal_quantile(level: float) -> float:
+    """The half-width, in standard errors, of a normal interval: 1.96 at 0.95."""
+    return NormalDist().inv_cdf(0.5 + _checked(level) / 2.0)
+
+
+def t_quantile(level: float, degrees: int) -> float:
+    """The half-width, in standard errors, of Student's t interval."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(degrees, 0.5 + _checked(level) / 2.0))
+
+
+def _checked(level: float) -> float:
+    if not 0.0 < level < 1.0:
+        raise ValueError(f"a confidence level is between 0 and 1, not {level}")
+    return level
+
+
+def clopper_pearson(successes: float, n: float, level: float = 0.95) -> tuple[float, float]:
+    """The exact binomial interval of a rate (Clopper and Pearson 1934): coverage is never below `level`.
+
+    `successes` and `n` may be fractions, for a rate over records that count as fewer groups.
+    """
+    from scipy.special import betaincinv
+
+    if n <= 0 or not 0 <= successes <= n:
+        raise ValueError(f"{successes} successes of {n} is not a rate")
+    tail = (1.0 - _checked(level)) / 2.0
+    low = betaincinv(successes, n - successes + 1.0, tail) if successes > 0 else 0.0
+    high = betaincinv(successes + 1.0, n - successes, 1.0 - tail) if successes < n else 1.0
+    return float(low), float(high)
+
+
+def binomial_range(n: int, rate: float, level: float = 0.95) -> tuple[int, int]:
+    """The counts (fewest, most) between which a binomial count of n trials falls with at least `level`."""
+    from scipy.special import bdtr
+
+    tail = (1.0 - _checked(level)) / 2.0
+    cumulative = bdtr(np.arange(n + 1), n, rate)
+    fewest, most = np.searchsorted(cumulative, [tail, 1.0 - tail], "left")
+    return int(fewest), int(most)
+
+
+def newcombe(auc: float, members: int, nonmembers: int, level: float = 0.95) -> tuple[float, float]:
+    """A score-type interval of an AUC that stays within [0, 1] and has width even at 0 and 1.
+
+    Method 5 of Newcombe 2006 (Statistics in Medicine 25:559-573): the AUCs that lie within a normal
+    quantile of the estimate, in units of Hanley and McNeil's standard error *at that AUC*.
+    """
+    z, half = normal_quantile(level), (members + nonmembers) / 2.0 - 1.0
+
+    def outside(guess: float) -> bool:
+        spread = 1.0 + half * (1.0 - guess) / (2.0 - guess) + half * guess / (1.0 + guess)
+        variance = guess * (1.0 - guess) * spread / (members * nonmembers)
+        return abs(auc - guess) > z * math.sqrt(variance)
+
+    limits = []
+    for edge in (0.0, 1.0):
+        far, near = edge, auc
+        for _ in range(60 if outside(edge) else 0):
+            middle = (far + near) / 2.0
+            far, near = (middle, near) if outside(middle) else (far, middle)
+        limits.append(far)
+    return limits[0], limits[1]
+
+
+def few_seeds(n: int) -> str:
+    """The warning that belongs beside a number pooled over fewer than five seeds; empty from five on."""
+    if n >= FEW_SEEDS:
+        return ""
+    seeds = f"{n} seed" if n == 1 else f"{n} seeds"
+    return f"pooled over {seeds}: fewer than five, so the interval rests on a rough estimate of their spread"
+
+
+def pool_over_seeds(
+    values: Sequence[Estimate], bounds: tuple[float, float] | None = None, level: float = 0.95
+) -> Estimate:
+    """The mean over seeds with Student's t interval; n is the number of seeds that have a value.
+
+    A seed redraws split and training, so the spread of the seeds holds both kinds of chance. Limits
+    are clipped to `bounds`, and the null is the mean of the nulls. When the seeds agree exactly
+    there is no spread to learn from; the widest of their own intervals is then kept ("within-seed").
+    """
+    present = [estimate for estimate in values if estimate.value is not None]
+    numbers = [estimate.value for estimate in present if estimate.value is not None]
+    if len(numbers) < 2:
+        reasons = sorted({estimate.reason for estimate in values if estimate.reason})
+        why = f" ({'; '.join(reasons)})" if reasons else ""
+        return Estimate.absent(f"needs 2 seeds with a value, has {len(numbers)}{why}", len(numbers))
+    nulls = [estimate.null_value for estimate in present if estimate.null_value is not None]
+    mean, spread = float(np.mean(numbers)), float(np.std(numbers, ddof=1))
+    if spread == 0.0 or len(set(numbers)) == 1:
+        lows = [estimate.low for estimate in present if estimate.low is not None]
+        highs = [estimate.high for estimate in present if estimate.high is not None]
+        low, high = min(lows, default=None), max(highs, default=None)
+        mean, interval = numbers[0], "within-seed" if lows and highs else ""
+    else:
+        half = t_quantile(level, len(numbers) - 1) * spread / math.sqrt(len(numbers))
+        low, high, interval = mean - half, mean + half, "t-over-seeds"
+    if bounds is not None:
+        low = None if low is None else max(low, bounds[0])
+        high = None if high is None else min(high, bounds[1])
+    null_value = float(np.mean(nulls)) if len(nulls) == len(present) else None
+    return Estimate(mean, low, high, len(numbers), interval, null_value)
+
+
+def weighted_mean_estimate(
+    values: ArrayLike,
+    weights: ArrayLike,
+    groups: Sequence[str] | None = None,
+    transform: Literal["identity", "exp"] = "identity",
+    *,
+    null_value: float | None = None,
+    level: float = 0.95,
+) -> Estimate:
+    """The ratio estimate sum(weights * values) / sum(weights) over N records, with its interval.
+
+    `values` and `weights` are of shape (N,); a record of weight 0 is left out. The interval
+    linearises the ratio (Taylor series; Cochran 1977, section 6.5) over independent records, or over groups
+    where they repeat, with Student's t. "exp" gives the exponential of the mean and of its limits, as
+    perplexity needs; `null_value` is on the transformed scale. n is the number of records.
+    """
+    value, weight = np.asarray(values, dtype=np.float64), np.asarray(weights, dtype=np.float64)
+    if value.shape != weight.shape or value.ndim != 1:
+        raise ValueError(f"values of shape {value.shape} and weights of shape {weight.shape}, not (N,) both")
+    if not (np.isfinite(value).all() and np.isfinite(weight).all() and (weight >= 0).all()):
+        raise ValueError("values must be finite, and weights finite and not negative")
+    if groups is not None and len(groups) != len(value):
+        raise ValueError(f"{len(value)} values but {len(groups)} groups")
+    kept = weight > 0
+    value, weight = value[kept], weight[kept]
+    labels = np.arange(len(value)) if groups is None else np.unique(np.asarray(groups)[kept], return_inverse=True)[1]
+    units = int(labels.max()) + 1 if len(value) else 0
+    if units < 2:
+        return Estimate.absent(f"needs 2 records{' that are not copies' if len(value) > units else ''}, has {units}")
+    mean = float(weight @ value / weight.sum())
+    residuals = np.bincount(labels, weights=weight * (value - mean)) / weight.sum()
+    half = t_quantile(level, units - 1) * math.sqrt(units / (units - 1) * float(residuals @ residuals))
+    interval = "group-linearised" if units < len(value) else "linearised"
+    low, middle, high = (math.exp(x) if transform == "exp" else x for x in (mean - half, mean, mean + half))
+    return Estimate(middle, low, high, len(value), interval, null_value)
