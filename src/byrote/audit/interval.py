@@ -157,5 +157,14 @@ def weighted_mean_estimate(
     residuals = np.bincount(labels, weights=weight * (value - mean)) / weight.sum()
     half = t_quantile(level, units - 1) * math.sqrt(units / (units - 1) * float(residuals @ residuals))
     interval = "group-linearised" if units < len(value) else "linearised"
-    low, middle, high = (math.exp(x) if transform == "exp" else x for x in (mean - half, mean, mean + half))
+    low, middle, high = (_transformed(x, transform) for x in (mean - half, mean, mean + half))
+    if middle is None:
+        return Estimate.absent(f"the exponential of {mean:.0f} is too large to write", len(value))
     return Estimate(middle, low, high, len(value), interval, null_value)
+
+
+def _transformed(value: float, transform: Literal["identity", "exp"]) -> float | None:
+    """None where the exponential would overflow: such a limit is absent."""
+    if transform == "identity":
+        return value
+    return math.exp(value) if value < 700.0 else None

@@ -1,0 +1,59 @@
+"""What an attack is: a pure function from the evidence on one record to one score."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from byrote.registry import Component
+from byrote.types import Record, Scores, TokenStats, Unscorable
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evidence:
+    """What is known of one record: its text, and how the tuned and the untuned base model predict its tokens."""
+
+    record: Record
+    target: TokenStats
+    base: TokenStats | None = None
+
+
+class MembershipAttack(Component):
+    """Abstract: was this record trained on? A subclass is final, frozen, and registered with `@register`.
+
+    To add one, write one file in this folder's `membership/`: the fields are its settings, the
+    docstring gives formula and paper, `score` gives one float, higher for "more likely trained on".
+    """
+
+    kind: ClassVar[str] = "membership"
+    access: ClassVar[str]
+    """What the attacker needs, in words: "log-probs", "log-probs and base model", "text", ..."""
+    compares_with_base: ClassVar[bool] = False
+    """True where the untuned base model ties with itself, so that the null is 0.5 by construction."""
+
+    @abstractmethod
+    def score(self, evidence: Evidence) -> float:
+        """The score of one record, from its evidence alone; raises Unscorable with a reason."""
+
+
+def score_all(attack: MembershipAttack, evidence: Sequence[Evidence]) -> Scores:
+    """One score per record, shape (N,): finite, or NaN with the reason."""
+    values, reasons = np.full(len(evidence), np.nan), [""] * len(evidence)
+    for index, one in enumerate(evidence):
+        try:
+            # inf - inf gives NaN, which is reported below; numpy's warning would name no record.
+            with np.errstate(invalid="ignore", over="ignore"):
+                value = float(attack.score(one))
+        except Unscorable as unscorable:
+            reasons[index] = str(unscorable) or "cannot be scored"
+            continue
+        if math.isfinite(value):
+            values[index] = value
+        else:
+            reasons[index] = f"the score is {value}: the model gives a log-probability that is not finite"
+    return Scores(values, tuple(reasons))
