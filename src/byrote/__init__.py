@@ -13,7 +13,7 @@ from byrote._version import __version__
 
 if TYPE_CHECKING:
     from byrote.report.results import Results
-    from byrote.run import run
+    from byrote.runner import run
     from byrote.study import Study
     from byrote.types import ByroteError, StudyError
 
@@ -24,7 +24,7 @@ _HOME = {
     "Results": "byrote.report.results",
     "Study": "byrote.study",
     "StudyError": "byrote.types",
-    "run": "byrote.run",
+    "run": "byrote.runner",
 }
 
 

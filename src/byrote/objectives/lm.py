@@ -1,0 +1,115 @@
+"""Language modelling: the hidden rows that predict tokens, their logits, and the loss per example."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from byrote.objectives.batching import Batch
+from byrote.types import ByroteError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+TOLERANCE = 1e-3
+
+
+class Decoder:
+    """A causal language model cut before its head, so that logits exist only where they are wanted.
+
+    The model runs as it always does, PEFT wrappers and virtual tokens included, but its head sees
+    a single position per text: a hook takes the rows that would have entered it. `logits` then
+    applies the head, and whatever the family does after it, to any subset of those rows.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        head = model.get_output_embeddings()  # type: ignore[operator]
+        if head is None:
+            raise ByroteError(f"{type(model).__name__} has no language-model head: byrote needs a causal model")
+        self.head: nn.Module = head
+        config = model.config
+        self.softcap: float | None = getattr(config, "final_logit_softcapping", None)
+        self.scale: float = getattr(config, "logit_scale", None) or 1.0
+        self.scale /= getattr(config, "logits_scaling", None) or 1.0
+
+    @contextlib.contextmanager
+    def _taking_rows(self) -> Iterator[list[torch.Tensor]]:
+        taken: list[torch.Tensor] = []
+
+        def take(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+            taken.append(inputs[0])
+            return (inputs[0][:, -1:].detach(), *inputs[1:])
+
+        hook = self.head.register_forward_pre_hook(take)
+        try:
+            yield taken
+        finally:
+            hook.remove()
+
+    def hidden(self, batch: Batch) -> torch.Tensor:
+        """(B, T, d): what enters the head at each token of the text; virtual positions are cut off."""
+        with self._taking_rows() as taken:
+            self.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
+        return taken[0][:, -batch.input_ids.shape[1] :]
+
+    def rows(self, batch: Batch) -> torch.Tensor:
+        """(R, d): the hidden rows that predict the batch's R targets, examples one after another."""
+        return batch.rows(self.hidden(batch))
+
+    def logits(self, rows: torch.Tensor) -> torch.Tensor:
+        """(R, V) logits of hidden rows (R, d)."""
+        logits: torch.Tensor = self.head(rows)
+        if self.scale != 1.0:
+            logits = logits * self.scale
+        if self.softcap is not None:
+            logits = (logits / self.softcap).tanh() * self.softcap
+        return logits
+
+    def check(self, batch: Batch) -> None:
+        """Compare the cut model with the whole one on a small batch.
+
+        Raises ByroteError where they differ: a family that does something unknown after its head
+        is refused rather than scored wrongly.
+        """
+        import torch
+
+        with torch.no_grad():
+            whole = self.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False).logits
+            whole = batch.rows(whole[:, -batch.input_ids.shape[1] :]).float()
+            ours = self.logits(self.rows(batch)).float()
+        worst = float((whole - ours).abs().max()) if whole.numel() else 0.0
+        scale = float(whole.abs().max()) if whole.numel() else 1.0
+        if worst > TOLERANCE * max(1.0, scale):
+            raise ByroteError(
+                f"{type(self.model).__name__}: byrote's logits differ from the model's own by {worst:.2g}. "
+                "The model changes its logits after the head in a way byrote does not know; please report its name."
+            )
+
+
+def loss_of_rows(logits: torch.Tensor, targets: torch.Tensor, owner: torch.Tensor, examples: int) -> torch.Tensor:
+    """(B,) mean negative log-likelihood of each example's own targets, in nats.
+
+    `logits` (R, V), `targets` (R,) and `owner` (R,) say which example each row belongs to. The mean
+    is over the example's tokens alone: transformers' own `labels=` loss averages over the batch's
+    tokens, so that one record's gradient would depend on its neighbours' lengths.
+    """
+    import torch
+
+    losses = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+    total = torch.zeros(examples, dtype=losses.dtype, device=losses.device).index_add(0, owner, losses)
+    count = torch.bincount(owner, minlength=examples).clamp(min=1)
+    return total / count
+
+
+def owners(batch: Batch) -> torch.Tensor:
+    """(R,) the index of the example that each target row of a batch belongs to."""
+    return batch.has_target.nonzero()[:, 0]
+
+
+def per_example_loss(decoder: Decoder, batch: Batch) -> torch.Tensor:
+    """(B,) mean negative log-likelihood per target token of each example, in nats."""
+    logits = decoder.logits(decoder.rows(batch))
+    return loss_of_rows(logits, batch.targets, owners(batch), len(batch.input_ids))

@@ -1,0 +1,166 @@
+"""What an attacker may touch: the one scoring pass over a model.
+
+Every attack reads the `TokenStats` that come from here and none touches the model, so a text
+costs one forward pass however many attacks there are. The language-model head is applied to a
+few rows at a time; the full B x T x V logits never exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from byrote.objectives.batching import Example, collate, encode, out_of_memory, pack
+from byrote.objectives.lm import Decoder
+from byrote.types import ByroteError, TokenStats
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+    from transformers import PreTrainedTokenizerBase
+
+CPU_TOKENS, GPU_TOKENS = 512, 8192
+"""Default token budgets of one batch: on a processor larger batches only add padding."""
+CHUNK_BYTES = 12 * 2**20
+"""Logits in one chunk, in float32: small enough to stay in a processor's cache through every sweep."""
+GPU_CHUNK_BYTES = 512 * 2**20
+
+
+class Target:
+    """A causal language model as an attacker sees it.
+
+    `max_length` cuts texts exactly as training did. With `remember` the hidden rows of every text
+    are kept, for a model whose body is frozen and whose head moves between passes.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        max_length: int,
+        device: str = "cpu",
+        token_budget: int | None = None,
+        remember: bool = False,
+    ) -> None:
+        self.decoder = Decoder(model)
+        self.tokenizer, self.max_length, self.device = tokenizer, max_length, device
+        self.token_budget = token_budget or (CPU_TOKENS if device == "cpu" else GPU_TOKENS)
+        self._remembered: dict[tuple[int, ...], torch.Tensor] | None = {} if remember else None
+
+    @property
+    def pad_token_id(self) -> int:
+        """Any id would do: padding is masked by attention and never scored."""
+        pad = self.tokenizer.pad_token_id
+        return 0 if pad is None else int(pad)
+
+    def encode(self, texts: Sequence[str]) -> list[Example]:
+        """Texts as this target reads them."""
+        return encode(self.tokenizer, texts, self.max_length)
+
+    def check(self) -> None:
+        """Compare the cut model with the whole one on two short texts of unequal length."""
+        examples = [example for example in self.encode(["a b c d e f g h", "one two"]) if example.targets]
+        self.decoder.model.eval()
+        self.decoder.check(collate(examples, self.pad_token_id, self.device))
+
+    def token_stats(
+        self, texts: Sequence[str], on_progress: Callable[[int, int], None] = lambda done, total: None
+    ) -> list[TokenStats]:
+        """Statistics of every target token of every text, in the order given.
+
+        The same text gives the same numbers to 1e-4 whatever its neighbours. A text without a target
+        token has empty statistics. `on_progress(done, total)` counts texts. Out of memory halves the
+        token budget and goes on.
+        """
+        import torch
+
+        self.decoder.model.eval()
+        examples = self.encode(texts)
+        stats: list[TokenStats] = [_empty(example) for example in examples]
+        waiting = [index for index, example in enumerate(examples) if example.targets]
+        done = len(texts) - len(waiting)
+        with torch.inference_mode():
+            while waiting:
+                lengths = [len(examples[index].ids) for index in waiting]
+                try:
+                    for batch in pack(lengths, self.token_budget):
+                        indices = [waiting[position] for position in batch]
+                        for index, found in zip(indices, self._score([examples[i] for i in indices]), strict=True):
+                            stats[index] = found
+                        done += len(indices)
+                        on_progress(done, len(texts))
+                    waiting = []
+                except (RuntimeError, MemoryError) as error:
+                    if not out_of_memory(error):
+                        raise
+                    waiting = [index for index in waiting if not len(stats[index])]
+                    longest = max(len(examples[index].ids) for index in waiting)
+                    if self.token_budget <= longest:
+                        raise ByroteError(
+                            f"out of memory scoring a single text of {longest} tokens: lower max_length"
+                        ) from None
+                    self.token_budget = max(self.token_budget // 2, longest)
+        return stats
+
+    def _score(self, examples: list[Example]) -> list[TokenStats]:
+        import torch
+
+        rows = self._rows(examples)
+        targets = torch.tensor([token for example in examples for token in example.ids[1:]], device=rows.device)
+        chunks = list(self._chunks(rows, targets))
+        columns = [np.concatenate([chunk[column].cpu().numpy() for chunk in chunks]) for column in range(4)]
+        ends = np.cumsum([example.targets for example in examples])[:-1]
+        per_text = zip(*(np.split(column, ends) for column in columns), strict=True)
+        return [
+            TokenStats(log_prob, mean, std, rank.astype(np.int32), example.truncated_tokens)
+            for example, (log_prob, mean, std, rank) in zip(examples, per_text, strict=True)
+        ]
+
+    def _rows(self, examples: list[Example]) -> torch.Tensor:
+        import torch
+
+        if self._remembered is None:
+            return self.decoder.rows(collate(examples, self.pad_token_id, self.device))
+        missing = [example for example in examples if example.ids not in self._remembered]
+        if missing:
+            rows = self.decoder.rows(collate(missing, self.pad_token_id, self.device))
+            parts = torch.split(rows, [example.targets for example in missing])
+            self._remembered.update({e.ids: part.clone() for e, part in zip(missing, parts, strict=True)})
+        return torch.cat([self._remembered[example.ids] for example in examples])
+
+    def _chunks(self, rows: torch.Tensor, targets: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
+        vocabulary = self.decoder.head.get_parameter("weight").shape[0]
+        size = max(1, (CHUNK_BYTES if self.device == "cpu" else GPU_CHUNK_BYTES) // (4 * vocabulary))
+        for first in range(0, len(rows), size):
+            logits = self.decoder.logits(rows[first : first + size]).float()
+            yield vocabulary_stats(logits, targets[first : first + size])
+
+
+def vocabulary_stats(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """(log_prob, mean, std, rank), each (R,), of logits (R, V) float32 and targets (R,). Overwrites `logits`.
+
+    mean and std are of log p over the vocabulary under p itself. The variance is a sum of squares
+    about the mean: E[x^2] - E[x]^2 cancels to 1e-3 in float32. A vocabulary entry masked to -inf
+    has probability 0 and adds nothing.
+    """
+    import torch
+
+    target = logits.gather(1, targets[:, None])
+    rank = torch.count_nonzero(logits > target, dim=1)
+    top = logits.amax(1, keepdim=True)
+    logits.sub_(top).clamp_(min=-1e4)
+    weight = logits.exp()
+    total = weight.sum(1, keepdim=True)
+    mean = torch.linalg.vecdot(weight, logits)[:, None] / total
+    log_total = total.log()
+    variance = torch.linalg.vecdot(weight, logits.sub_(mean).square_()) / total[:, 0]
+    log_prob = (target - top - log_total)[:, 0]
+    return log_prob, (mean - log_total)[:, 0], variance.clamp_(min=0).sqrt_(), rank
+
+
+def _empty(example: Example) -> TokenStats:
+    nothing = np.zeros(0, dtype=np.float32)
+    return TokenStats(nothing, nothing, nothing, np.zeros(0, dtype=np.int32), example.truncated_tokens)

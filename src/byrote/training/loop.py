@@ -1,0 +1,177 @@
+"""The training loop: one for every method, readable from top to bottom."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from byrote.objectives.batching import length_grouped, out_of_memory
+from byrote.training import state as training_state
+from byrote.training.cost import PeakMemory
+from byrote.training.losses import ExampleLoss
+from byrote.training.state import LossPoint, Position
+from byrote.types import ByroteError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+SAVE_SECONDS = 60.0
+"""A state is saved at least so often, unless saving itself takes more than a twentieth of the time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The numbers that a training run follows; names as in TrainingArguments where it has them."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    warmup_ratio: float
+    lr_scheduler_type: str
+    weight_decay: float
+    max_grad_norm: float | None
+    seed: int
+    max_steps: int | None = None
+
+    def steps(self, examples: int) -> int:
+        """Optimiser steps in all."""
+        steps = self.epochs * math.ceil(examples / self.batch_size)
+        return steps if self.max_steps is None else min(steps, self.max_steps)
+
+    def rate(self, step: int, steps: int) -> float:
+        """The learning rate of step `step` (from 0): linear warm-up, then constant or linearly down to 0."""
+        warmup = math.ceil(self.warmup_ratio * steps)
+        if step < warmup:
+            return self.learning_rate * (step + 1) / warmup
+        if self.lr_scheduler_type == "constant":
+            return self.learning_rate
+        return self.learning_rate * (steps - step) / (steps - warmup)
+
+
+class Training:
+    """One training run, from wherever its saved state stands to its end.
+
+    `loss` gives the per-example losses of a batch; `lengths` are the examples' token counts.
+    `on_step(done, steps, loss)` is called after every step.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: ExampleLoss,
+        lengths: Sequence[int],
+        plan: Plan,
+        *,
+        device: str = "cpu",
+        on_step: Callable[[int, int, float], None] = lambda done, steps, loss: None,
+    ) -> None:
+        import torch
+        from accelerate import Accelerator
+
+        self.loss, self.lengths, self.plan, self.device, self.on_step = loss, lengths, plan, device, on_step
+        self.parameters = training_state.trainable(model)
+        if not self.parameters:
+            raise ByroteError("nothing to train: the method left no parameter trainable on this model")
+        self.accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no")
+        self.optimizer = torch.optim.AdamW(
+            self.parameters.values(), lr=plan.learning_rate, weight_decay=plan.weight_decay
+        )
+        self.position = Position(micro_batch_size=plan.batch_size)
+        self.steps = plan.steps(len(lengths))
+        self._last_save, self._save_seconds = time.monotonic(), 0.0
+
+    def resume(self, path: Path) -> None:
+        """Go on from a state that `save` wrote."""
+        self.position = training_state.load(path, self.parameters, self.optimizer)
+
+    def save(self, path: Path) -> None:
+        """Write everything that going on needs."""
+        started = time.monotonic()
+        training_state.save(path, self.parameters, self.optimizer, self.position)
+        self._last_save, self._save_seconds = time.monotonic(), time.monotonic() - started
+
+    @property
+    def due_for_saving(self) -> bool:
+        """Whether enough time has gone by since the last save."""
+        return time.monotonic() - self._last_save > max(SAVE_SECONDS, 20 * self._save_seconds)
+
+    def finished(self) -> bool:
+        """Whether the last step is done."""
+        return self.position.step >= self.steps
+
+    def run(self, between_steps: Callable[[], None] = lambda: None) -> Iterator[int]:
+        """Train; yields the number of each epoch when it ends, the last one cut by `max_steps` included.
+
+        A run that resumes at the end of an epoch yields that epoch again first.
+        """
+        position = self.position
+        if position.epoch and not position.batch:
+            yield position.epoch
+        while not self.finished():
+            epoch = position.epoch
+            generator = np.random.default_rng(np.random.SeedSequence([self.plan.seed, epoch]))
+            batches = length_grouped(self.lengths, self.plan.batch_size, generator)
+            peak = PeakMemory(self.device)
+            for indices in batches[position.batch :]:
+                started = time.monotonic()
+                self._step(indices, epoch)
+                position.batch += 1
+                position.seconds += time.monotonic() - started
+                position.peak_memory_bytes = max(position.peak_memory_bytes, peak.read())
+                between_steps()
+                if self.finished():
+                    break
+            position.epoch, position.batch = epoch + 1, 0
+            yield position.epoch
+
+    def _step(self, indices: list[int], epoch: int) -> None:
+        rate = self.plan.rate(self.position.step, self.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        loss = self._backward(indices)
+        if not math.isfinite(loss):
+            raise ByroteError(
+                f"training diverged: the loss was {loss} at step {self.position.step + 1} with learning rate "
+                f"{self.plan.learning_rate:g}. Use a lower learning_rate, or auto."
+            )
+        if self.plan.max_grad_norm is not None:
+            self.accelerator.clip_grad_norm_(self.parameters.values(), self.plan.max_grad_norm)
+        self.optimizer.step()
+        self.position.step += 1
+        self.position.tokens += sum(self.lengths[index] for index in indices)
+        self.position.losses.append(LossPoint(self.position.step, epoch + 1, rate, loss))
+        self.on_step(self.position.step, self.steps, loss)
+
+    def _backward(self, indices: list[int]) -> float:
+        """Gradients of the batch's mean per-example loss; the loss in nats per token.
+
+        Out of memory halves the micro-batch and does the step again: the gradients are the same to
+        rounding, because every example's loss is its own mean.
+        """
+        before = training_state.random_state()
+        while True:
+            self.optimizer.zero_grad(set_to_none=True)
+            size = self.position.micro_batch_size
+            try:
+                total = 0.0
+                for first in range(0, len(indices), size):
+                    losses = self.loss(indices[first : first + size])
+                    self.accelerator.backward(losses.sum() / len(indices))
+                    total += float(losses.detach().sum())
+                return total / len(indices)
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                if size == 1:
+                    raise ByroteError(
+                        "out of memory with a single record in memory: use a smaller model, a shorter max_length, "
+                        "or a method with fewer trainable weights"
+                    ) from None
+                self.position.micro_batch_size = min(size, len(indices)) // 2 or 1
+                training_state.set_random_state(before)
