@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 
 from byrote.audit.groups import Grouping
 from byrote.audit.interval import newcombe, normal_quantile
-from byrote.audit.roc import as_scores, missing, placements
+from byrote.audit.roc import as_scores, auc, missing, placements
 from byrote.types import Estimate, Floats
 
 EDGE = 0.02  # an AUC this close to 0 or 1 is left to Newcombe
@@ -33,14 +33,11 @@ class _Ranking:
     nonmembers: Floats
     of_members: Floats
     of_nonmembers: Floats
+    auc: float
 
     @classmethod
     def of(cls, members: Floats, nonmembers: Floats) -> _Ranking:
-        return cls(members, nonmembers, *placements(members, nonmembers))
-
-    @property
-    def auc(self) -> float:
-        return float(self.of_members.mean())
+        return cls(members, nonmembers, *placements(members, nonmembers), auc(members, nonmembers))
 
     def at_edge(self, grouping: Grouping) -> bool:
         """Whether too few records, copies counted once, are out of order to tell how AUC varies."""
@@ -91,11 +88,7 @@ def auc_estimate(
     if problem := missing(positive, negative):
         return Estimate.absent(problem, n)
     ranking = _Ranking.of(positive, negative)
-    if ranking.at_edge(grouping) or not grouping.repeats:
-        low, high, interval = _closed_form(ranking, grouping, level)
-    else:
-        draws = np.concatenate([ranking.resampled(*w) for w in grouping.resample(seed, replicates)])
-        (low, high), interval = _percentiles(draws, level), "group-bootstrap"
+    low, high, interval = _interval(ranking, grouping, level, seed, replicates)
     return Estimate(ranking.auc, low, high, n, interval, null_value)
 
 
@@ -132,7 +125,8 @@ def auc_lift(
         draws = [tuned.resampled(*w) - untuned.resampled(*w) for w in grouping.resample(seed, replicates)]
         (low, high), interval = _percentiles(np.concatenate(draws), level), "group-bootstrap"
     else:
-        low, high = _square_and_add(tuned, untuned, grouping, level)
+        limits = [_interval(ranking, grouping, level, seed, replicates)[:2] for ranking in (tuned, untuned)]
+        low, high = _square_and_add(tuned, untuned, limits)
         interval = "delong-paired"
     return Estimate(lift, max(low, -1.0), min(high, 1.0), n, interval, 0.0)
 
@@ -142,23 +136,25 @@ def _percentiles(draws: Floats, level: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _closed_form(ranking: _Ranking, grouping: Grouping, level: float) -> tuple[float, float, str]:
-    """Newcombe's interval near 0 and 1, DeLong's on the logit scale elsewhere."""
+def _interval(
+    ranking: _Ranking, grouping: Grouping, level: float, seed: int, replicates: int
+) -> tuple[float, float, str]:
+    """Newcombe's interval near 0 and 1; elsewhere a bootstrap of copies, or DeLong's on the logit scale."""
     value = ranking.auc
     if ranking.at_edge(grouping):
         return *newcombe(value, *grouping.counts(), level), "newcombe"
+    if grouping.repeats:
+        draws = [ranking.resampled(*weights) for weights in grouping.resample(seed, replicates)]
+        return *_percentiles(np.concatenate(draws), level), "group-bootstrap"
     logit = math.log(value / (1.0 - value))
-    error = math.sqrt(delong_covariance(ranking, ranking)) / (value * (1.0 - value))
-    half = normal_quantile(level) * error
+    half = normal_quantile(level) * math.sqrt(delong_covariance(ranking, ranking)) / (value * (1.0 - value))
     return 1.0 / (1.0 + math.exp(half - logit)), 1.0 / (1.0 + math.exp(-half - logit)), "delong"
 
 
-def _square_and_add(tuned: _Ranking, untuned: _Ranking, grouping: Grouping, level: float) -> tuple[float, float]:
-    low_1, high_1, _ = _closed_form(tuned, grouping, level)
-    low_2, high_2, _ = _closed_form(untuned, grouping, level)
-    r = _correlation(tuned, untuned)
+def _square_and_add(tuned: _Ranking, untuned: _Ranking, limits: list[tuple[float, float]]) -> tuple[float, float]:
+    (low_1, high_1), (low_2, high_2) = limits
     down, up = (tuned.auc - low_1, high_2 - untuned.auc), (high_1 - tuned.auc, untuned.auc - low_2)
-    lift = tuned.auc - untuned.auc
+    r, lift = _correlation(tuned, untuned), tuned.auc - untuned.auc
     below, above = (math.sqrt(max(a * a - 2.0 * r * a * b + b * b, 0.0)) for a, b in (down, up))
     return lift - below, lift + above
 
