@@ -1,0 +1,234 @@
+"""Every registered membership attack keeps the contract; the shipped five equal their formulas."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from byrote.attacks.base import Evidence, MembershipAttack, score_all
+from byrote.attacks.membership.loss import Loss
+from byrote.attacks.membership.min_k import MinK
+from byrote.attacks.membership.min_k_plus_plus import MinKPlusPlus
+from byrote.attacks.membership.reference import Reference
+from byrote.attacks.membership.zlib_entropy import ZlibEntropy
+from byrote.audit.delong import auc_estimate
+from byrote.audit.roc import auc
+from byrote.registry import discover, make
+from byrote.types import Record, StudyError, TokenStats, Unscorable
+
+ATTACKS = {name: component for name, component in discover("attack").items() if issubclass(component, MembershipAttack)}
+WORDS = ["the", "bucket", "policy", "denies", "every", "request", "without", "a", "valid", "signature", "or", "role"]
+
+
+@pytest.fixture(params=sorted(ATTACKS))
+def attack(request: pytest.FixtureRequest) -> MembershipAttack:
+    return ATTACKS[request.param]()
+
+
+def stats(log_prob: object, mean: object = -4.0, std: object = 1.5, rank: object = 3) -> TokenStats:
+    values = np.asarray(log_prob, dtype=np.float32)
+    fill = [np.broadcast_to(np.asarray(part), values.shape) for part in (mean, std, rank)]
+    return TokenStats(values, fill[0].astype(np.float32), fill[1].astype(np.float32), fill[2].astype(np.int32))
+
+
+def one(rng: np.random.Generator, name: str, gain: float, tokens: int | None = None) -> Evidence:
+    """A text whose tokens the tuned model predicts `gain` nats better than the base does."""
+    length = int(rng.integers(20, 60)) if tokens is None else tokens
+    mean, std = rng.normal(-4, 0.5, length), rng.uniform(1.0, 2.0, length)
+    base = np.minimum(mean + std * rng.normal(size=length), -0.01)
+    tuned = np.minimum(base + gain + rng.normal(0, 0.1, length), -0.001)
+    text = " ".join(rng.choice(WORDS, max(length, 1)))
+    return Evidence(Record(name, text), stats(tuned, mean, std), stats(base, mean, std))
+
+
+def many(seed: int, count: int, gain: float) -> list[Evidence]:
+    rng = np.random.default_rng(seed)
+    return [one(rng, f"{seed}-{index}", gain) for index in range(count)]
+
+
+# --- the contract --------------------------------------------------------------------------------
+
+
+def test_the_five_attacks_are_found() -> None:
+    assert {"loss", "reference", "zlib", "min-k", "min-k++"} <= set(ATTACKS)
+
+
+def test_docstring_names_a_paper_and_access_is_said(attack: MembershipAttack) -> None:
+    assert re.search(r"\b(19|20)\d\d\b", attack.__doc__ or ""), "the docstring cites no year"
+    assert re.search(r"\b\d{4}\.\d{4,5}\b|[A-Z]{3,}|Journal|Proceedings", attack.__doc__ or ""), "nor a venue"
+    assert attack.access and attack.kind == "membership"
+
+
+def test_scores_are_finite_and_one_each(attack: MembershipAttack) -> None:
+    scores = score_all(attack, many(1, 30, 0.0))
+    assert scores.values.shape == (30,) and np.isfinite(scores.values).all() and not any(scores.reasons)
+    assert score_all(attack, []).values.shape == (0,)
+
+
+def test_a_score_depends_on_its_record_alone(attack: MembershipAttack) -> None:
+    evidence = many(2, 30, 0.5)
+    scores = score_all(attack, evidence).values
+    order = np.random.default_rng(3).permutation(30)
+    assert (score_all(attack, [evidence[i] for i in order]).values == scores[order]).all()
+    assert (score_all(attack, evidence[:7]).values == scores[:7]).all()
+    assert [attack.score(each) for each in evidence] == scores.tolist()  # and a second time
+
+
+def test_scoring_leaves_the_evidence_as_it_was(attack: MembershipAttack) -> None:
+    evidence = one(np.random.default_rng(4), "a", 0.0)
+    assert evidence.base is not None
+    arrays = [part for side in (evidence.target, evidence.base) for part in (side.log_prob, side.mean, side.std)]
+    before = [array.copy() for array in arrays]
+    for array in arrays:
+        array.flags.writeable = False
+    attack.score(evidence)
+    assert all((a == b).all() for a, b in zip(arrays, before, strict=True))
+
+
+def test_members_score_above_nonmembers_once_the_model_memorises(attack: MembershipAttack) -> None:
+    members, nonmembers = score_all(attack, many(5, 150, 1.0)), score_all(attack, many(6, 150, 0.0))
+    assert auc(members.values, nonmembers.values) > 0.7
+
+
+def test_chance_on_exchangeable_records(attack: MembershipAttack) -> None:
+    members, nonmembers = score_all(attack, many(7, 300, 0.0)), score_all(attack, many(8, 300, 0.0))
+    estimate = auc_estimate(members.values, nonmembers.values, level=0.999)
+    assert estimate.low is not None and estimate.high is not None
+    assert estimate.low < 0.5 < estimate.high
+
+
+def test_the_untuned_model_ties_with_itself_where_the_attack_says_so(attack: MembershipAttack) -> None:
+    untuned = [Evidence(each.record, each.target, each.target) for each in many(9, 20, 0.0)]
+    scores = score_all(attack, untuned).values
+    assert bool(np.ptp(scores) == 0.0) == attack.compares_with_base
+
+
+def test_a_text_without_target_tokens_gets_a_reason(attack: MembershipAttack) -> None:
+    empty = Evidence(Record("empty", ""), stats([]), stats([]))
+    scores = score_all(attack, [*many(10, 2, 0.0), empty])
+    assert np.isfinite(scores.values[:2]).all() and np.isnan(scores.values[2])
+    assert scores.reasons[2] == "no target token: the text is shorter than two tokens"
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 4])
+def test_very_short_texts_are_scored(attack: MembershipAttack, tokens: int) -> None:
+    evidence = one(np.random.default_rng(11), "short", 0.0, tokens)
+    assert np.isfinite(score_all(attack, [evidence]).values).all()
+
+
+def test_hard_numbers_are_scored_or_get_a_reason(attack: MembershipAttack) -> None:
+    text = Record("a", "one two three")
+    tiny = Evidence(text, stats([-1.0, -3e38, -2.0]), stats([-1.0, -2.0, -2.0]))
+    certain = Evidence(text, stats([0.0, 0.0, 0.0], 0.0, 0.0), stats([-1.0, -2.0, -2.0]))
+    assert np.isfinite(score_all(attack, [tiny, certain]).values).all()
+    masked = Evidence(text, stats([-1.0, -np.inf, -2.0], -np.inf, np.nan), stats([-1.0, -2.0, -2.0]))
+    scores = score_all(attack, [masked])  # builds only where each score is finite or has a reason
+    assert np.isfinite(scores.values[0]) or "not finite" in scores.reasons[0]
+
+
+@pytest.mark.parametrize("attack_class", [Loss, Reference, ZlibEntropy, MinK, MinKPlusPlus])
+def test_a_masked_token_is_a_reason_and_never_an_infinity(attack_class: type[MembershipAttack]) -> None:
+    masked = Evidence(Record("a", "one two"), stats([-np.inf, -np.inf], -np.inf, np.nan), stats([-1.0, -2.0]))
+    scores = score_all(attack_class(), [masked])
+    assert np.isnan(scores.values[0]) and "not finite" in scores.reasons[0]
+
+
+NEW_ATTACK = '''
+from typing import ClassVar
+from byrote.attacks.base import Evidence, MembershipAttack
+from byrote.registry import register
+
+@register("attack", "median")
+class Median(MembershipAttack):
+    """The median token. Nobody 2026, arXiv 2601.00000."""
+
+    access: ClassVar[str] = "log-probs"
+
+    def score(self, evidence: Evidence) -> float:
+        ordered = sorted(map(float, evidence.target.log_prob))
+        return ordered[len(ordered) // 2]
+'''
+
+
+def test_a_new_file_is_listed_and_tested_with_no_other_edit(tmp_path: Path) -> None:
+    folder = tmp_path / "membership"
+    folder.mkdir()
+    (folder / "median.py").write_text(NEW_ATTACK)
+    plugin = f"import byrote.attacks.membership as room\nroom.__path__.append({str(folder)!r})\n"
+    (tmp_path / "one_more_attack.py").write_text(plugin)
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "one_more_attack",
+        __file__,
+        "-k",
+        "median",
+        "-p",
+        "no:cacheprovider",
+    ]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    # It forgets the text without tokens: the contract tests must notice, and find nothing else.
+    assert "test_a_text_without_target_tokens_gets_a_reason[median]" in done.stdout
+    assert re.search(r"1 failed, \d\d passed", done.stdout), done.stdout + done.stderr
+
+
+# --- each formula against a naive loop -----------------------------------------------------------
+
+
+@pytest.fixture
+def evidence() -> Evidence:
+    return one(np.random.default_rng(12), "a", 0.3, 23)
+
+
+def test_loss_and_reference_and_zlib(evidence: Evidence) -> None:
+    assert evidence.base is not None
+    loss = -sum(float(x) for x in evidence.target.log_prob) / 23
+    base = -sum(float(x) for x in evidence.base.log_prob) / 23
+    size = len(zlib.compress(evidence.record.text.encode()))
+    assert Loss().score(evidence) == pytest.approx(-loss, rel=1e-12)
+    assert Reference().score(evidence) == pytest.approx(base - loss, rel=1e-12)
+    assert ZlibEntropy().score(evidence) == pytest.approx(-loss / size, rel=1e-12)
+
+
+@pytest.mark.parametrize(("k", "kept"), [(0.2, 4), (0.1, 2), (0.01, 1), (1.0, 23)])
+def test_min_k_keeps_the_least_likely_tokens(evidence: Evidence, k: float, kept: int) -> None:
+    lowest = sorted(float(x) for x in evidence.target.log_prob)[:kept]
+    assert MinK(k=k).score(evidence) == pytest.approx(sum(lowest) / kept, rel=1e-12)
+    target = evidence.target
+    standardised = sorted(
+        (float(x) - float(m)) / float(s) for x, m, s in zip(target.log_prob, target.mean, target.std, strict=True)
+    )[:kept]
+    assert MinKPlusPlus(k=k).score(evidence) == pytest.approx(sum(standardised) / kept, rel=1e-12)
+
+
+def test_min_k_plus_plus_clamps_the_spread_of_a_certain_token() -> None:
+    certain = Evidence(Record("a", "x y"), stats([-1e-6], 0.0, 1e-18))
+    assert MinKPlusPlus().score(certain) == pytest.approx(-1e-3, rel=1e-4)
+
+
+def test_reference_needs_the_base_model_on_the_same_tokens(evidence: Evidence) -> None:
+    with pytest.raises(Unscorable, match="base model did not score"):
+        Reference().score(Evidence(evidence.record, evidence.target))
+    with pytest.raises(Unscorable, match="23 tokens here but 2"):
+        Reference().score(Evidence(evidence.record, evidence.target, stats([-1.0, -2.0])))
+
+
+def test_zlib_reads_any_text() -> None:
+    odd = Evidence(Record("a", "caf\u00e9 \ud800"), stats([-2.0]))
+    assert -1.0 < ZlibEntropy().score(odd) < 0.0
+
+
+@pytest.mark.parametrize("k", [0.0, -0.1, 1.5])
+def test_k_is_a_share(k: float) -> None:
+    with pytest.raises(StudyError, match="attack min-k: k"):
+        make("attack", {"name": "min-k", "k": k})
