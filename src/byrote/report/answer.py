@@ -1,0 +1,189 @@
+"""The plain-words answer, derived from intervals against nulls and worded with its uncertainty.
+
+Sentences are Markdown with nothing but **bold** in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from byrote.report.findings import Configuration, Finding, Index, Verdict, configurations, findings
+from byrote.report.formats import listed, measure, rate, with_limits
+from byrote.report.measures import Attack, Utility, headline
+from byrote.report.results import Results
+
+VERDICTS: dict[Verdict, str] = {
+    "leaks": "the interval lies above the null: the attack tells members from nonmembers",
+    "nothing shown": "the interval takes in the null: this sample cannot tell the two apart",
+    "below null": "the interval lies below the null: nonmembers look more trained on than members do",
+    "not resolved": "there are too few seeds or records to say",
+    "failed": "the run failed and has no numbers",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Summary:
+    """Findings of a study around its headline attack and its first utility measure."""
+
+    results: Results
+
+    @cached_property
+    def index(self) -> Index:
+        return Index(self.results.evidence, self.results.rows)
+
+    @cached_property
+    def configurations(self) -> list[Configuration]:
+        return configurations(self.results.evidence)
+
+    @cached_property
+    def findings(self) -> list[Finding]:
+        """The base model's first, then every method's."""
+        return findings(self.index)
+
+    @property
+    def base(self) -> Finding | None:
+        return next((one for one in self.findings if one.configuration.method == "none"), None)
+
+    @property
+    def tuned(self) -> list[Finding]:
+        return [one for one in self.findings if one.configuration.method != "none"]
+
+    @property
+    def failed(self) -> list[Configuration]:
+        """Configurations of which no run ended well."""
+        return [one for one in self.configurations if not one.done]
+
+    @property
+    def headline(self) -> Attack | None:
+        return headline(self.results.evidence.attacks)
+
+    @property
+    def utility(self) -> Utility | None:
+        return next(iter(self.results.evidence.utilities), None)
+
+    @property
+    def tpr_rate(self) -> float | None:
+        """The lowest FPR at which the headline attack's TPR is resolved for any method."""
+        found = [
+            at for one in self.tuned if self.headline
+            for at, row in one.tpr.get(self.headline, {}).items() if row.value is not None
+        ]  # fmt: skip
+        return min(found, default=None)
+
+    def verdict(self, finding: Finding) -> Verdict:
+        attack = self.headline
+        return "not resolved" if attack is None else finding.verdicts.get(attack, "not resolved")
+
+    def with_verdict(self, verdict: Verdict) -> list[Finding]:
+        return [one for one in self.tuned if self.verdict(one) == verdict]
+
+    def sizes(self) -> str:
+        """'200 members and 200 nonmembers', with 'per seed' where there are several."""
+        parts = self.results.evidence.splits.values()
+        members = min((len(split.get("member", ())) for split in parts), default=0)
+        nonmembers = min((len(split.get("nonmember", ())) for split in parts), default=0)
+        per_seed = f" in each of {len(parts)} seeds" if len(parts) > 1 else ""
+        return f"{members:,} members and {nonmembers:,} nonmembers{per_seed}"
+
+
+def answer(summary: Summary) -> list[str]:
+    """The answer as a few sentences; says so when there is nothing to answer with."""
+    attack = summary.headline
+    if not summary.tuned:
+        return ["No run of this study ended well, so it has no answer. What failed, and why, is listed below."]
+    if attack is None:
+        return ["This study asks for no membership attack, so it says nothing about leakage.", *_utility(summary)]
+    sentences = [*_leaks(summary, attack), *_nothing(summary, attack), *_below(summary, attack)]
+    sentences += [*_unresolved(summary), *_utility(summary), *_failed(summary)]
+    return [*sentences, "What one attack does not find, a stronger one may: nothing shown is not nothing there."]
+
+
+def _when(found: Sequence[Finding]) -> str:
+    epochs = {one.epoch for one in found if one.epoch is not None}
+    if len(epochs) != 1:
+        return "After training"
+    (epoch,) = epochs
+    return f"After {epoch} epoch{'' if epoch == 1 else 's'}"
+
+
+def _names(found: Sequence[Finding]) -> str:
+    return listed([f"**{one.configuration.label}**" for one in found])
+
+
+def _with_aucs(found: Sequence[Finding], attack: Attack) -> str:
+    return listed([f"**{one.configuration.label}** (AUC {with_limits(one.auc[attack].estimate)})" for one in found])
+
+
+def _leaks(summary: Summary, attack: Attack) -> list[str]:
+    found = summary.with_verdict("leaks")
+    if not found:
+        return []
+    return [
+        f"{_when(found)}, the {attack.label} attack tells the training records of {_with_aucs(found, attack)} from new "
+        f"records of the same kind. {_null(found, attack)}"
+    ]
+
+
+def _null(found: Sequence[Finding], attack: Attack) -> str:
+    """What the AUCs are compared with."""
+    nulls = {rate(one.auc[attack].null_value) for one in found}
+    value = f" of {nulls.pop()}" if len(nulls) == 1 else ""
+    source = "knowing nothing" if attack.compares_with_base else "the same attack on the untuned model"
+    return f"{'Each interval lies' if len(found) > 1 else 'The interval lies'} above the null{value} ({source})."
+
+
+def _nothing(summary: Summary, attack: Attack) -> list[str]:
+    found = summary.with_verdict("nothing shown")
+    if not found:
+        return []
+    highs = [one.auc[attack].high for one in found]
+    reach = max(high for high in highs if high is not None)
+    start = "For" if summary.with_verdict("leaks") else f"{_when(found)}, for"
+    return [
+        f"{start} {_names(found)}, {summary.sizes()} show nothing: the "
+        f"{'intervals take' if len(found) > 1 else 'interval takes'} in the null, and AUCs up to {rate(reach)} are not "
+        "ruled out."
+    ]
+
+
+def _below(summary: Summary, attack: Attack) -> list[str]:
+    found = summary.with_verdict("below null")
+    if not found:
+        return []
+    return [
+        f"{_with_aucs(found, attack)} {'lies' if len(found) == 1 else 'lie'} below the null: nonmembers look more "
+        "trained on than members, which calls for a look at the split before anything is concluded."
+    ]
+
+
+def _unresolved(summary: Summary) -> list[str]:
+    found = summary.with_verdict("not resolved")
+    if not found:
+        return []
+    return [f"For {_names(found)} there are too few seeds or readable scores to say."]
+
+
+def _utility(summary: Summary) -> list[str]:
+    """How the first utility measure moved, from the untuned model to the methods."""
+    utility, base = summary.utility, summary.base
+    if utility is None:
+        return []
+    rows = [(one.utility[utility].value, one) for one in summary.tuned if utility in one.utility]
+    known = sorted(((value, one) for value, one in rows if value is not None), key=lambda pair: pair[0])
+    if not known:
+        return []
+    before = base.utility[utility].value if base is not None and utility in base.utility else None
+    (low, first), (high, last) = known[0], known[-1]
+    span = f"{measure(low)} ({first.configuration.label})"
+    if last is not first:
+        span = f"between {span} and {measure(high)} ({last.configuration.label})"
+    untuned = "" if before is None else f", against {measure(before)} for the untuned model"
+    better = "higher" if utility.higher_is_better else "lower"
+    return [f"On test records {utility.label} is {span}{untuned}; {better} is better."]
+
+
+def _failed(summary: Summary) -> list[str]:
+    names = [f"**{one.label}**" for one in summary.failed]
+    return [f"{listed(names)} failed and {'has' if len(names) == 1 else 'have'} no numbers."] if names else []

@@ -1,0 +1,182 @@
+"""What a reader should know before trusting a number: sample sizes, baselines, damage, failures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from byrote.audit.interval import few_seeds
+from byrote.audit.null import permutation_null
+from byrote.report.measures import Attack, label, unknown
+from byrote.report.pieces import SPLITS
+from byrote.report.rows import Evidence, Row
+from byrote.store import Cell
+
+FEW_MEMBERS = 100
+NEEDED_AT_ONE_PERCENT = 1000
+
+
+def cell_label(cell: Cell) -> str:
+    """A cell in words: 'lora, r 16, epsilon 8, seed 1'."""
+    name = "the untuned base model" if cell.method == "none" else label(cell.method, cell.settings)
+    privacy = "" if cell.privacy == "none" else f", epsilon {cell.privacy}"
+    return f"{name}{privacy}, seed {cell.seed}"
+
+
+def all_warnings(evidence: Evidence, rows: Sequence[Row]) -> list[str]:
+    """Every warning once, the study's own first, in plain sentences."""
+    found = [
+        *evidence.manifest.warnings,
+        *_failures(evidence),
+        *_damage(evidence),
+        *_sample_sizes(evidence),
+        *_baselines(rows),
+        *_nulls(evidence),
+        *_unscored(evidence),
+        *_seeds(evidence),
+        *_notes(evidence),
+        *(
+            f"{what} is not installed here: who can run it, and its null, are not known."
+            for what in unknown(evidence.manifest)
+        ),
+    ]
+    return list(dict.fromkeys(found))
+
+
+def _failures(evidence: Evidence) -> Iterator[str]:
+    seeds: dict[tuple[str, str], list[str]] = {}
+    for cell in evidence.manifest.cells:
+        if cell.status == "failed":
+            name = cell_label(cell).rpartition(", seed ")[0]
+            seeds.setdefault((name, cell.error or "no reason was recorded"), []).append(str(cell.seed))
+    for (name, error), of in seeds.items():
+        yield f"{name} failed with {'seeds' if len(of) > 1 else 'seed'} {', '.join(of)} and has no numbers: {error}"
+
+
+def _damage(evidence: Evidence) -> Iterator[str]:
+    names = {cell.run_id: cell_label(cell) for cell in reversed(evidence.done())}
+    for run_id, pieces in evidence.pieces.items():
+        for broken in pieces.broken:
+            yield (
+                f"{broken} of run {run_id} ({names.get(run_id, 'not in this study')}) is not what was written, so its "
+                "numbers are left out. Run the study again: only that piece is made anew."
+            )
+        needed = ("scores.parquet", *(["utility.parquet"] if evidence.utilities else []))
+        for missing in (name for name in pieces.missing if name in needed and run_id in names):
+            yield f"{missing} of run {run_id} ({names[run_id]}) is missing. Run the study again to make it."
+
+
+def _sample_sizes(evidence: Evidence) -> Iterator[str]:
+    sizes = {seed: {split: len(part) for split, part in parts.items()} for seed, parts in evidence.splits.items()}
+    for seed in evidence.seeds:
+        if seed not in sizes:
+            yield f"{SPLITS} has no records of seed {seed}, so it has no membership numbers. Run the study again."
+    members = min((size.get("member", 0) for size in sizes.values()), default=0)
+    nonmembers = min((size.get("nonmember", 0) for size in sizes.values()), default=0)
+    if sizes and members < FEW_MEMBERS:
+        yield (
+            f"Only {members} members: intervals are wide, and a method that leaks a little looks like one that does "
+            f"not. {FEW_MEMBERS} or more are better."
+        )
+    if sizes and nonmembers < NEEDED_AT_ONE_PERCENT:
+        yield (
+            f"TPR at 1% FPR cannot be resolved: it needs {NEEDED_AT_ONE_PERCENT:,} nonmembers, this study has "
+            f"{nonmembers:,}."
+        )
+
+
+def _baselines(rows: Sequence[Row]) -> Iterator[str]:
+    found: dict[int, list[str]] = {}
+    for row in rows:
+        if row.method != "none" or row.metric != "auc" or row.seed is None or row.low is None or row.high is None:
+            continue
+        if not row.low <= 0.5 <= row.high:
+            found.setdefault(row.seed, []).append(f"{row.name} {row.value:.3f} [{row.low:.3f}, {row.high:.3f}]")
+    for seed, attacks in found.items():
+        yield (
+            f"The split of seed {seed} has a baseline of its own: the untuned base model, which saw no member, has AUC "
+            f"{', '.join(attacks)} on it. Read these attacks by their lift over the base model, not by their AUC."
+        )
+
+
+def _nulls(evidence: Evidence) -> Iterator[str]:
+    """Attacks that compare with the base tie on it, so their null of 0.5 is checked with permuted labels."""
+    for cell in evidence.done():
+        if cell.method == "none":
+            continue
+        for attack in evidence.attacks:
+            epochs = evidence.epochs(cell)
+            if attack.compares_with_base and epochs:
+                yield from _permuted(evidence, cell, attack, epochs[-1])
+
+
+def _permuted(evidence: Evidence, cell: Cell, attack: Attack, epoch: int) -> Iterator[str]:
+    sides = evidence.sides(cell, attack, epoch)
+    scored = sides.scored() if sides is not None else None
+    if scored is None or not len(scored.members) or not len(scored.nonmembers):
+        return
+    if set(scored.member_groups) & set(scored.nonmember_groups):
+        yield (
+            f"Copies of one text are on both sides of the split of seed {cell.seed}: AUC is then biased toward 0.5, "
+            "and its null could not be checked by permuted labels."
+        )
+        return
+    null = permutation_null(scored.members, scored.nonmembers, *scored.groups, permutations=400)
+    if not null.low <= 0.5 <= null.high:
+        yield (
+            f"With permuted labels {attack.label} on {cell_label(cell)} gives AUC {null.low:.3f} to {null.high:.3f}, "
+            "which leaves out its stated null of 0.500: do not trust that attack here."
+        )
+
+
+def _unscored(evidence: Evidence) -> Iterator[str]:
+    for cell in evidence.done():
+        for attack in evidence.attacks:
+            for epoch in evidence.epochs(cell)[-1:]:
+                sides = evidence.sides(cell, attack, epoch)
+                if sides is None or not sides.reasons:
+                    continue
+                total = len(sides.members) + len(sides.nonmembers)
+                reason, count = Counter(sides.reasons).most_common(1)[0]
+                rest = "" if count == len(sides.reasons) else f", and {len(sides.reasons) - count} for other reasons"
+                yield (
+                    f"{attack.label} could not score {len(sides.reasons)} of {total} records of "
+                    f"{cell_label(cell)} ({reason}: {count}{rest}); they are left out of its numbers."
+                )
+
+
+def _seeds(evidence: Evidence) -> Iterator[str]:
+    seeds = len(evidence.seeds)
+    if seeds == 1:
+        yield (
+            "One seed: the intervals cover which records were drawn, not how much another training run on another "
+            "split would differ. Give five seeds or more to learn that."
+        )
+    elif sentence := few_seeds(seeds):
+        yield f"{_capital(sentence)}."
+
+
+def _notes(evidence: Evidence) -> Iterator[str]:
+    """Notes of the runs, said once with the methods that they concern."""
+    noted: dict[str, list[str]] = {}
+    for cell in evidence.manifest.cells:
+        for note in cell.notes:
+            name = "base model" if cell.method == "none" else label(cell.method, cell.settings)
+            noted.setdefault(note, []).append(name)
+    for note, methods in noted.items():
+        yield f"{'; '.join(dict.fromkeys(methods))}: {note.rstrip('.')}."
+    dropped: dict[str, list[str]] = {}
+    for seed, sizes in evidence.manifest.splits.items():
+        left_out = {
+            name.removeprefix("dropped: "): size for name, size in sizes.items() if name.startswith("dropped: ")
+        }
+        counts = [f"{name} {size}" for name, size in left_out.items() if size]
+        if counts:
+            dropped.setdefault(", ".join(counts), []).append(seed)
+    for counted, seeds in dropped.items():
+        which = f"{'seeds' if len(seeds) > 1 else 'seed'} {', '.join(seeds)}"
+        yield f"Records left out before the split of {which}: {counted}."
+
+
+def _capital(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]

@@ -1,0 +1,72 @@
+"""The one table that a run ends with: in a terminal through rich, elsewhere as plain text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from byrote.report.answer import Summary, answer
+from byrote.report.formats import ABSENT
+from byrote.report.results import Results
+from byrote.report.tables import Line, Value, summary_lines
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+COLOURS = {"leaks": "red", "nothing shown": "green", "below null": "yellow", "not resolved": "yellow", "failed": "red"}
+
+
+def summary_table(results: Results) -> Table:
+    """Method, parameters, utility, leakage with its null, verdict and training time, for a terminal."""
+    from rich.table import Table
+    from rich.text import Text
+
+    summary = Summary(results)
+    table = Table(title=Text(results.manifest.name), title_justify="left", header_style="bold", show_edge=False)
+    for number, name in enumerate(_header(summary)):
+        table.add_column(Text(name), justify="left" if number == 0 or name == "verdict" else "right")
+    for line in summary_lines(summary):
+        *cells, verdict = _cells(line)
+        table.add_row(*map(Text, cells), Text(verdict, style=COLOURS.get(verdict, "")))
+    return table
+
+
+def summary_text(results: Results) -> str:
+    """The same table as aligned plain text, for logs and pipes."""
+    summary = Summary(results)
+    lines = [_header(summary), *(_cells(line) for line in summary_lines(summary))]
+    widths = [max(len(line[at]) for line in lines) for at in range(len(lines[0]))]
+    last = len(widths) - 1
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if at in (0, last) else cell.rjust(width)
+            for at, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+
+
+def answer_text(results: Results) -> str:
+    """The plain-words answer without markup."""
+    return " ".join(answer(Summary(results))).replace("**", "")
+
+
+def _header(summary: Summary) -> list[str]:
+    attack = summary.headline
+    utilities = [f"test {utility.label}" for utility in summary.results.evidence.utilities]
+    leakage = f"AUC of {attack.label} [95%]" if attack else "AUC"
+    return ["method", "trainable", *utilities, leakage, "null", "training", "verdict"]
+
+
+def _cells(line: Line) -> list[str]:
+    null = _null(line)
+    return [line.label, line.parameters.main, *(_short(value) for value in line.utility), _short(line.auc), null,
+            line.training.main, line.verdict]  # fmt: skip
+
+
+def _short(value: Value) -> str:
+    return f"{value.main} {value.interval}".rstrip()
+
+
+def _null(line: Line) -> str:
+    note = line.auc.note.removeprefix("null ").split(",")[0]
+    return note if line.auc.note.startswith("null ") else ABSENT

@@ -1,0 +1,165 @@
+"""What each method came to: its rows at the last epoch, side by side, and a verdict on leakage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from byrote.audit.interval import FEW_SEEDS
+from byrote.report.measures import Attack, Utility, label, merged_settings
+from byrote.report.rows import COSTS, RATES, Evidence, Row
+from byrote.store import Cell
+
+Verdict = Literal["leaks", "nothing shown", "below null", "not resolved", "failed"]
+Key = tuple[str, str, str, int | None, int | None, str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """A method with its settings at a privacy level: one line of the summary, over all its seeds."""
+
+    method: str
+    settings: str
+    privacy: str
+    family: str
+    label: str
+    cells: tuple[Cell, ...]
+
+    @property
+    def done(self) -> list[Cell]:
+        return [cell for cell in self.cells if cell.status == "done"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One configuration at its last epoch: leakage by each attack, utility, cost."""
+
+    configuration: Configuration
+    epoch: int | None
+    auc: Mapping[Attack, Row]
+    lift: Mapping[Attack, Row]
+    tpr: Mapping[Attack, Mapping[float, Row]]
+    utility: Mapping[Utility, Row]
+    cost: Mapping[str, float]
+    """Mean over seeds by the keys of `COSTS`; what was not measured is not there."""
+    verdicts: Mapping[Attack, Verdict] = field(default_factory=dict)
+
+
+class Index:
+    """Rows by what they are about. A number pooled over seeds stands before that of a single seed."""
+
+    def __init__(self, evidence: Evidence, rows: Iterable[Row]) -> None:
+        self.evidence = evidence
+        self.rows: dict[Key, Row] = {
+            (row.method, row.settings, row.privacy, row.seed, row.epoch, row.kind, row.name, row.metric): row
+            for row in rows
+        }
+
+    def get(self, of: Configuration, epoch: int | None, measure: Attack | Utility, metric: str) -> Row | None:
+        """The pooled row, or that of the only seed."""
+        pooled = self.one(of, None, epoch, measure, metric)
+        if pooled is not None or len(of.done) != 1:
+            return pooled or next(iter(self.each(of, epoch, measure, metric)), None)
+        return self.one(of, of.done[0].seed, epoch, measure, metric)
+
+    def each(self, of: Configuration, epoch: int | None, measure: Attack | Utility, metric: str) -> list[Row]:
+        """The rows of the single seeds."""
+        found = [self.one(of, cell.seed, epoch, measure, metric) for cell in of.done]
+        return [row for row in found if row is not None]
+
+    def one(
+        self, of: Configuration, seed: int | None, epoch: int | None, measure: Attack | Utility, metric: str
+    ) -> Row | None:
+        kind = "membership" if isinstance(measure, Attack) else "utility"
+        settings = merged_settings(of.settings, measure.name, measure.settings)
+        return self.rows.get((of.method, settings, of.privacy, seed, epoch, kind, measure.name, metric))
+
+
+def configurations(evidence: Evidence) -> list[Configuration]:
+    """Every method, settings and privacy level of the study in its order, the base model first."""
+    cells: dict[tuple[str, str, str], list[Cell]] = {}
+    for cell in evidence.manifest.cells:
+        cells.setdefault((cell.method, cell.settings, cell.privacy), []).append(cell)
+    short = {key: _label(*key, brief=True) for key in cells}
+    twice = {name for name in short.values() if list(short.values()).count(name) > 1}
+    found = []
+    for key, same in cells.items():
+        name = _label(*key, brief=False) if short[key] in twice else short[key]
+        found.append(Configuration(*key, same[0].family, name, tuple(same)))
+    return sorted(found, key=lambda one: one.method != "none")
+
+
+def _label(method: str, settings: str, privacy: str, *, brief: bool) -> str:
+    """A configuration in words. Its learning rate has a place of its own, and is named only to tell two apart."""
+    if method == "none":
+        return "untuned model"
+    name = label(method, settings, leave_out=("learning_rate",) if brief else ())
+    return name if privacy == "none" else f"{name}, ε {privacy}"
+
+
+def findings(index: Index) -> list[Finding]:
+    """One finding for each configuration with a run that did not fail, the base model first."""
+    return [_finding(index, one) for one in configurations(index.evidence) if one.done]
+
+
+def _finding(index: Index, of: Configuration) -> Finding:
+    evidence = index.evidence
+    epochs = [epoch for cell in of.done for epoch in evidence.epochs(cell)[-1:]]
+    epoch = max(epochs, default=None)
+
+    def rows_of(metric: str) -> dict[Attack, Row]:
+        rows = {attack: index.get(of, epoch, attack, metric) for attack in evidence.attacks}
+        return {attack: row for attack, row in rows.items() if row is not None}
+
+    tpr: dict[Attack, dict[float, Row]] = {}
+    for rate in RATES:
+        for attack, row in rows_of(f"tpr@fpr={rate:g}").items():
+            tpr.setdefault(attack, {})[rate] = row
+    utility = {one: index.get(of, epoch, one, one.metric) for one in evidence.utilities}
+    return Finding(
+        configuration=of,
+        epoch=epoch,
+        auc=rows_of("auc"),
+        lift=rows_of("auc-lift"),
+        tpr=tpr,
+        utility={one: row for one, row in utility.items() if row is not None},
+        cost=_costs(evidence, of),
+        verdicts={attack: _verdict(index, of, epoch, attack) for attack in evidence.attacks},
+    )
+
+
+def _costs(evidence: Evidence, of: Configuration) -> dict[str, float]:
+    found: dict[str, list[float]] = {}
+    for cell in of.done:
+        for key, value in evidence.pieces[cell.run_id].cost.items():
+            if key in COSTS and isinstance(value, int | float):
+                found.setdefault(key, []).append(float(value))
+    return {key: sum(values) / len(values) for key, values in found.items()}
+
+
+def _verdict(index: Index, of: Configuration, epoch: int | None, attack: Attack) -> Verdict:
+    """Where the interval lies against the null.
+
+    An attack whose null is measured on the base model is judged by the interval of its lift, since
+    that null varies with the same records. Over fewer than five seeds the interval itself is a rough
+    guess, so it must agree with at least one seed's own; and where every seed's own interval lies on
+    one side, an interval over seeds that takes in the null only says that there are too few.
+    """
+    metric = "auc" if attack.compares_with_base or of.method == "none" else "auc-lift"
+    row = index.get(of, epoch, attack, metric)
+    verdict = _side(row)
+    if row is None or row.seed is not None:
+        return verdict
+    alone = [_side(one) for one in index.each(of, epoch, attack, metric)]
+    if verdict == "nothing shown":
+        return "not resolved" if set(alone) in ({"leaks"}, {"below null"}) else verdict
+    return verdict if verdict in alone or len(alone) >= FEW_SEEDS else "not resolved"
+
+
+def _side(row: Row | None) -> Verdict:
+    if row is None or row.low is None or row.high is None or row.null_value is None:
+        return "not resolved"
+    if row.low > row.null_value:
+        return "leaks"
+    return "below null" if row.high < row.null_value else "nothing shown"

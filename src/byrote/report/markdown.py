@@ -1,0 +1,90 @@
+"""The report as Markdown: the answer, the summary table, every warning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from byrote.report.answer import VERDICTS, Summary, answer
+from byrote.report.findings import Verdict
+from byrote.report.results import Results
+from byrote.report.tables import Value, attack_lines, auc_header, cost_lines, summary_lines, tpr_header
+
+
+def report_markdown(results: Results) -> str:
+    """The whole page. Names and messages of the study are escaped, so that they cannot break a table."""
+    summary, manifest = Summary(results), results.manifest
+    parts = [f"# {plain(manifest.name)}", f"*{plain(manifest.question)}*", *(escaped(line) for line in answer(summary))]
+    parts += ["## Methods side by side", _about(summary), _summary_table(summary), _verdicts(summary)]
+    if len(results.evidence.attacks) > 1 and summary.findings:
+        header = ["method", *(attack.label for attack in results.evidence.attacks)]
+        lines = [[line.label, *map(_cell, line.values)] for line in attack_lines(summary)]
+        parts += ["## Every attack", "AUC at the last epoch [95% interval].", _table(header, lines)]
+    if costs := cost_lines(summary):
+        header = ["method", "trainable", "share", "training", "tokens/s", "peak memory", "stored", "scoring"]
+        parts += ["## Cost", _table(header, costs)]
+    if results.failed:
+        lines = [[cell.method, cell.settings, str(cell.seed), cell.error] for cell in results.failed]
+        parts += ["## What failed", _table(["method", "settings", "seed", "why"], lines)]
+    if results.warnings:
+        parts += ["## Before you trust a number", "\n".join(f"- {plain(line)}" for line in results.warnings)]
+    parts += ["## What was run", _made_with(results)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def plain(text: str) -> str:
+    """Text with nothing that Markdown, or HTML inside it, would act on."""
+    signs = {"<": "&lt;", ">": "&gt;", "\n": " ", "\r": " "} | {sign: f"\\{sign}" for sign in "\\`*|"}
+    return "".join(signs.get(sign, sign) for sign in text).replace("](", "]\\(")
+
+
+def escaped(sentence: str) -> str:
+    """A sentence of the answer: its bold stays, everything else is plain."""
+    return "**".join(plain(part) for part in sentence.split("**"))
+
+
+def _about(summary: Summary) -> str:
+    attack = summary.headline
+    if attack is None:
+        return ""
+    return (
+        f"At the last epoch, with 95% intervals; attack: {plain(attack.label)}"
+        f"{f' (needs {plain(attack.access)})' if attack.access else ''}; {summary.sizes()}."
+    )
+
+
+def _summary_table(summary: Summary) -> str:
+    utilities = [utility.label for utility in summary.results.evidence.utilities]
+    header = ["method", *utilities, auc_header(summary), tpr_header(summary), "trainable", "training", "verdict"]
+    lines = [
+        [line.label, *map(_cell, line.utility), _cell(line.auc), _cell(line.tpr), _cell(line.parameters),
+         _cell(line.training), line.verdict]
+        for line in summary_lines(summary)
+    ]  # fmt: skip
+    return _table(header, lines)
+
+
+def _verdicts(summary: Summary) -> str:
+    shown: list[Verdict] = [verdict for verdict in VERDICTS if summary.with_verdict(verdict)]
+    return "\n".join(f"- *{verdict}*: {VERDICTS[verdict]}." for verdict in shown)
+
+
+def _cell(value: Value) -> str:
+    note = f"({value.note})" if value.note else ""
+    return " ".join(part for part in (value.main, value.interval, note) if part)
+
+
+def _table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    rows = [header, ["---"] + ["---:"] * (len(header) - 1)]
+    text = ["| " + " | ".join(map(plain, rows[0])) + " |", "| " + " | ".join(rows[1]) + " |"]
+    return "\n".join(text + ["| " + " | ".join(plain(cell) for cell in line) + " |" for line in lines])
+
+
+def _made_with(results: Results) -> str:
+    manifest = results.manifest
+    lines = [
+        f"Model: {plain(manifest.model)}. {plain(manifest.model_description)}".strip(),
+        f"Data: {plain(manifest.data)}. {plain(manifest.data_description)}".strip(),
+        f"byrote {plain(manifest.byrote)}; {len(results.evidence.seeds)} seed(s). "
+        "The resolved study is in study.json, every estimate in results.csv, every score in scores.parquet.",
+    ]
+    return "\n".join(f"- {line}" for line in lines)

@@ -1,0 +1,140 @@
+"""The attacks and utility measures of a study, with what the report must know of each: settings, access, null, unit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from byrote.registry import Component, make
+from byrote.store import Manifest, canonical_json
+from byrote.types import StudyError
+
+HEADLINE = "reference"
+
+
+@dataclass(frozen=True, slots=True)
+class Attack:
+    """One membership attack as the study asked for it."""
+
+    name: str
+    settings: str
+    access: str = ""
+    compares_with_base: bool = False
+    summary: str = ""
+
+    @property
+    def label(self) -> str:
+        return label(self.name, self.settings)
+
+
+@dataclass(frozen=True, slots=True)
+class Utility:
+    """One utility measure as the study asked for it; "exp" means that the mean is taken before the exponential."""
+
+    name: str
+    settings: str
+    metric: str
+    higher_is_better: bool = False
+    transform: Literal["identity", "exp"] = "identity"
+    unit: str = ""
+    summary: str = ""
+
+    @property
+    def label(self) -> str:
+        return label(self.metric, self.settings)
+
+
+def attacks_of(manifest: Manifest) -> list[Attack]:
+    """The membership attacks in the study's order."""
+    found = []
+    for spec in manifest.attacks:
+        component = _component("attack", spec)
+        if component is None:
+            found.append(Attack(str(spec.get("name", "")), _plain(spec)))
+        elif getattr(component, "kind", "membership") == "membership":
+            found.append(
+                Attack(
+                    name=component.name,
+                    settings=component.settings(),
+                    access=str(getattr(component, "access", "")),
+                    compares_with_base=bool(getattr(component, "compares_with_base", False)),
+                    summary=component.summary(),
+                )
+            )
+    return found
+
+
+def utilities_of(manifest: Manifest) -> list[Utility]:
+    """The utility measures in the study's order."""
+    found = []
+    for spec in manifest.utility:
+        component = _component("utility", spec)
+        if component is None:
+            name = str(spec.get("name", ""))
+            found.append(Utility(name, _plain(spec), metric=name))
+        else:
+            found.append(
+                Utility(
+                    name=component.name,
+                    settings=component.settings(),
+                    metric=str(getattr(component, "metric", component.name)),
+                    higher_is_better=bool(getattr(component, "higher_is_better", False)),
+                    transform="exp" if getattr(component, "transform", "identity") == "exp" else "identity",
+                    unit=str(getattr(component, "unit", "")),
+                    summary=component.summary(),
+                )
+            )
+    return found
+
+
+def unknown(manifest: Manifest) -> list[str]:
+    """Names that no installed package registers: their numbers stand, but access and null are not known."""
+    rooms: tuple[tuple[str, list[dict[str, Any]]], ...] = (("attack", manifest.attacks), ("utility", manifest.utility))
+    return [f"{room} {spec.get('name')!r}" for room, specs in rooms for spec in specs if _component(room, spec) is None]
+
+
+def headline(attacks: Sequence[Attack]) -> Attack | None:
+    """The attack that the summary speaks of, chosen before any result is seen.
+
+    It is the comparison with the untuned base model where the study has it, and else the first
+    attack listed. Never the strongest one found: the best of many noisy numbers overstates.
+    """
+    return next((attack for attack in attacks if attack.name == HEADLINE), attacks[0] if attacks else None)
+
+
+def label(name: str, settings: str, leave_out: Sequence[str] = ()) -> str:
+    """A name with its settings in words: 'lora, r 16'."""
+    try:
+        parts: Mapping[str, Any] = json.loads(settings) if settings else {}
+    except ValueError:
+        return f"{name} {settings}"
+    words = [name]
+    for key, value in parts.items():
+        if key not in leave_out:
+            word = f"{key} {value if isinstance(value, str | int | float) else canonical_json(value)}"
+            words.append(word if len(word) <= 48 else word[:47] + "…")
+    return ", ".join(words)
+
+
+def merged_settings(settings: str, name: str, own: str) -> str:
+    """The settings column: the method's own, and those of the attack or measure under its name.
+
+    '{"r":16}' and '{"k":0.1}' of min-k give '{"min-k":{"k":0.1},"r":16}'.
+    """
+    if not own:
+        return settings
+    return canonical_json((json.loads(settings) if settings else {}) | {name: json.loads(own)})
+
+
+def _component(room: str, spec: Mapping[str, Any]) -> Component | None:
+    try:
+        return make(room, spec)
+    except StudyError:
+        return None
+
+
+def _plain(spec: Mapping[str, Any]) -> str:
+    settings = {key: value for key, value in spec.items() if key != "name"}
+    return canonical_json(settings) if settings else ""

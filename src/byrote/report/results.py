@@ -1,0 +1,153 @@
+"""The results of one study: rows, scores, warnings, and the files that people read.
+
+`Results.read(folder)` recomputes every estimate from the stored scores, so a report never shows a
+number that its facts do not give.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import astuple, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from byrote.report.checks import all_warnings
+from byrote.report.measures import merged_settings
+from byrote.report.pieces import Series
+from byrote.report.rows import COLUMNS, Evidence, Row, all_rows
+from byrote.store import Cell, Manifest, atomic_path, write_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+SCORE_COLUMNS = ("run_id", "model", "method", "privacy", "seed", "epoch", "attack", "settings", "record_id", "split",
+                 "group", "score", "reason")  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """What a study showed. Make one with `Results.read`."""
+
+    evidence: Evidence
+
+    @classmethod
+    def read(cls, folder: Path | str) -> Results:
+        """The results in a folder that `byrote run` made. Raises ByroteError where there are none."""
+        return cls(Evidence.read(Path(folder)))
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.evidence.manifest
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """Every estimate: each cell's epochs first, then what is pooled over seeds."""
+        return all_rows(self.evidence)
+
+    @cached_property
+    def warnings(self) -> list[str]:
+        """Everything a reader should know before trusting a number, in plain sentences."""
+        return all_warnings(self.evidence, self.rows)
+
+    @property
+    def failed(self) -> list[Cell]:
+        return [cell for cell in self.manifest.cells if cell.status == "failed"]
+
+    def table(self) -> pd.DataFrame:
+        """The rows as a data frame; what is absent is <NA>, never 0."""
+        import pandas as pd
+
+        frame = pd.DataFrame([astuple(row) for row in self.rows], columns=list(COLUMNS), dtype=object)
+        whole, real = ("seed", "epoch", "n"), ("delta", "value", "low", "high", "null_value")
+        types = dict.fromkeys(whole, "Int64") | dict.fromkeys(real, "Float64")
+        return frame.astype({name: types.get(name, "string") for name in COLUMNS})
+
+    def scores(self) -> pd.DataFrame:
+        """One row per run, seed, epoch, attack and record of the split; a score is <NA> where a reason is given.
+
+        `settings` is spelled as in the rows, so that the two tables join.
+        """
+        frame: pd.DataFrame = self._score_table().to_pandas(types_mapper=_nullable)
+        return frame
+
+    def write(self, folder: Path | str) -> None:
+        """Write results.csv, results.json, scores.parquet, report.md and report.html, each whole or not at all."""
+        import pyarrow.parquet
+
+        from byrote.report.html import report_html
+        from byrote.report.markdown import report_markdown
+
+        folder = Path(folder)
+        write_text(folder / "results.csv", self.csv())
+        write_text(folder / "results.json", self.json())
+        with atomic_path(folder / "scores.parquet") as path:
+            pyarrow.parquet.write_table(self._score_table(), path, compression="zstd")
+        write_text(folder / "report.md", report_markdown(self))
+        write_text(folder / "report.html", report_html(self))
+
+    def csv(self) -> str:
+        """The rows as CSV; numbers in full precision, what is absent empty."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(astuple(row) for row in self.rows)
+        return text.getvalue()
+
+    def json(self) -> str:
+        """The rows as a JSON list of objects; what is absent is null."""
+        lines = (json.dumps(dict(zip(COLUMNS, astuple(row), strict=True)), allow_nan=False) for row in self.rows)
+        return "[\n" + ",\n".join(lines) + "\n]\n"
+
+    def _score_table(self) -> pa.Table:
+        import pyarrow as pa
+
+        text, whole, real = pa.string(), pa.int64(), pa.float64()
+        types = {"seed": whole, "epoch": whole, "score": real}
+        schema = pa.schema([(name, types.get(name, text)) for name in SCORE_COLUMNS])
+        tables = [pa.table(columns, schema=schema) for columns in self._score_columns()]
+        return pa.concat_tables(tables) if tables else schema.empty_table()
+
+    def _score_columns(self) -> Iterator[dict[str, Any]]:
+        """The columns of one cell, attack and epoch at a time; members first, in the split's order."""
+        evidence = self.evidence
+        for cell in evidence.done():
+            parts = [(split, evidence.part(cell.seed, split)) for split in ("member", "nonmember")]
+            ids = [record_id for _, part in parts for record_id in part.ids]
+            same = {
+                "run_id": [cell.run_id] * len(ids),
+                "model": [self.manifest.model] * len(ids),
+                "method": [cell.method] * len(ids),
+                "privacy": [cell.privacy] * len(ids),
+                "seed": [cell.seed] * len(ids),
+                "record_id": ids,
+                "split": [split for split, part in parts for _ in part.ids],
+                "group": [group for _, part in parts for group in part.groups],
+            }
+            for epoch in evidence.epochs(cell):
+                for attack in evidence.attacks:
+                    column = evidence.pieces[cell.run_id].scores.get(Series(epoch, attack.name, attack.settings))
+                    if column is None:
+                        continue
+                    values, _, reasons = column.take(ids)
+                    settings = merged_settings(cell.settings, attack.name, attack.settings)
+                    yield same | {
+                        "epoch": [epoch] * len(ids),
+                        "attack": [attack.name] * len(ids),
+                        "settings": [settings] * len(ids),
+                        "score": [float(value) if np.isfinite(value) else None for value in values],
+                        "reason": reasons,
+                    }
+
+
+def _nullable(kind: pa.DataType) -> Any:
+    """The pandas type that keeps an absent number absent."""
+    import pandas as pd
+
+    return {"int64": pd.Int64Dtype(), "double": pd.Float64Dtype()}.get(str(kind), pd.StringDtype())
