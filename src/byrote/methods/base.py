@@ -61,10 +61,15 @@ class Method(Component):
 
 def attach_peft(model: PreTrainedModel, config: PeftConfig) -> Attached:
     """`model` with a PEFT adapter in float32 on it. PEFT's own refusals become NotForThisModel."""
+    import warnings
+
     from peft import get_peft_model
 
     try:
-        return Attached(get_peft_model(model, config))
+        with warnings.catch_warnings():
+            # PEFT 0.21 asks transformers 5 by an old name; nothing that a user could act on.
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+            return Attached(get_peft_model(model, config))
     except (ValueError, NotImplementedError, AttributeError, KeyError, TypeError) as error:
         kind = model.config.model_type
         reason = " ".join(str(error).split())[:300]

@@ -1,0 +1,116 @@
+"""What all runs of a study share: the model's files, the records, the splits, the store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from byrote.data.base import Columns
+from byrote.data.duplicates import remove_duplicates
+from byrote.data.load import load as load_data
+from byrote.data.split import split
+from byrote.models.load import LoadedModel, load, resolve
+from byrote.objectives.batching import encode
+from byrote.runner import tables
+from byrote.runner.environment import pick_device
+from byrote.runner.progress import Progress
+from byrote.store import RunFolder, Store, identity
+from byrote.study import Study
+from byrote.types import Record, Splits
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+RECORDS = "records.parquet"
+SUMMARY = "split.json"
+
+
+class Context:
+    """One study being run. The model and the tokenizer are loaded only when something needs them."""
+
+    def __init__(self, study: Study, folder: Path, store: Store, progress: Progress) -> None:
+        self.study, self.store, self.progress = study, store, progress
+        data = study.data
+        self.model = resolve(study.model, study.revision)
+        self.data = load_data(
+            data.source,
+            Columns(data.text, data.prompt, data.completion, data.label, data.group, data.id),
+            on_bad_rows=data.on_bad_rows,
+            split=data.split,
+            revision=data.revision,
+            base_folder=folder,
+        )
+        self._splits: dict[int, Splits] = {}
+
+    @cached_property
+    def device(self) -> str:
+        """Where the work is done."""
+        return pick_device(self.study.device)
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The base model's."""
+        return self.load_model().tokenizer
+
+    def load_model(self) -> LoadedModel:
+        """A fresh copy of the base model, on the device."""
+        return load(
+            self.model,
+            dtype=self.study.dtype,
+            device=self.device,
+            trust_remote_code=self.study.trust_remote_code,
+        )
+
+    @cached_property
+    def population(self) -> tuple[tuple[Record, ...], dict[str, int]]:
+        """The records that can be drawn, and how many were left out by reason."""
+        dropped = {f"bad row: {reason}": count for reason, count in self.data.bad_rows.items()}
+        records = self._within_length(self.data.records, dropped)
+        kept, copies = remove_duplicates(records, self.study.data.near_duplicates)
+        return kept, dropped | copies
+
+    def _within_length(self, records: Sequence[Record], dropped: dict[str, int]) -> Sequence[Record]:
+        low, high = self.study.data.min_tokens or 0, self.study.data.max_tokens or 2**62
+        if low == 0 and high == 2**62:
+            return records
+        lengths = [len(e.ids) for e in encode(self.tokenizer, [record.text for record in records], 2**31)]
+        kept = [record for record, length in zip(records, lengths, strict=True) if low <= length <= high]
+        dropped[f"not of {low} to {high} tokens" if high < 2**62 else f"under {low} tokens"] = len(records) - len(kept)
+        return kept
+
+    def split_folder(self, seed: int) -> RunFolder:
+        """Where the split of a seed is kept, under the identity of everything that decides it."""
+        data = self.study.data
+        what: dict[str, Any] = {"source": self.data.fingerprint, "seed": seed, **data.model_dump(exclude={"source"})}
+        if data.min_tokens or data.max_tokens:
+            what["tokenizer"] = self.model.fingerprint
+        return self.store.run(f"split-{identity(what)}")
+
+    def splits(self, seed: int) -> Splits:
+        """The split of a seed: drawn once, kept in the store, shared by all methods."""
+        if seed not in self._splits:
+            folder = self.split_folder(seed)
+            table, dropped = folder.read_table(RECORDS), folder.read_json(SUMMARY)
+            if table is not None and dropped is not None:
+                self._splits[seed] = tables.splits_from(table, self.data.records, dropped)
+            else:
+                self._splits[seed] = drawn = self._draw(seed)
+                with folder.locked():
+                    folder.write_table(RECORDS, tables.splits_table(drawn))
+                    folder.write_json(SUMMARY, dict(drawn.dropped))
+        return self._splits[seed]
+
+    def _draw(self, seed: int) -> Splits:
+        records, dropped = self.population
+        data = self.study.data
+        return split(
+            records,
+            members=data.members,
+            nonmembers=data.nonmembers,
+            validation=data.validation,
+            test=data.test,
+            seed=seed,
+            dropped=dropped,
+        )

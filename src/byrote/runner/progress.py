@@ -1,0 +1,34 @@
+"""What a running study tells its watcher."""
+
+from __future__ import annotations
+
+
+class Interrupted(KeyboardInterrupt):
+    """The watcher asked to stop, and everything finished so far is on disk."""
+
+
+class Progress:
+    """Says nothing. The command line has a live one and a plain one; the Python API may bring its own."""
+
+    stop_requested: bool = False
+    """Set by a watcher to stop at the next safe moment."""
+
+    def say(self, text: str) -> None:
+        """One line for a person."""
+
+    def runs(self, done: int, total: int) -> None:
+        """So many of the study's runs are answered."""
+
+    def start(self, label: str, total: int) -> None:
+        """A stretch of work of `total` parts begins; it replaces the one before."""
+
+    def advance(self, done: int, detail: str = "") -> None:
+        """So many parts of it are done."""
+
+    def finish(self) -> None:
+        """It is over."""
+
+    def check(self) -> None:
+        """Raises Interrupted once a stop is requested."""
+        if self.stop_requested:
+            raise Interrupted

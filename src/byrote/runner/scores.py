@@ -1,0 +1,99 @@
+"""Scores and measurements of a run, from its token statistics: no model is touched here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from byrote.attacks.base import Evidence, MembershipAttack, score_all
+from byrote.runner import tables
+from byrote.runner.one import Run
+from byrote.types import Record, Splits, TokenStats, Unscorable, text_key
+from byrote.utility.base import Utility
+
+SCORES, UTILITY = "scores.parquet", "utility.parquet"
+
+
+def ensure_scores(run: Run, attacks: Sequence[MembershipAttack], splits: Splits, base: Run, epochs: range) -> bool:
+    """Add to the run's scores what is missing of these attacks on members and nonmembers; whether anything was."""
+    import pyarrow as pa
+
+    table = run.folder.read_table(SCORES)
+    known = set() if table is None else _keys(table, "attack")
+    rows: list[dict[str, Any]] = []
+    base_stats: dict[str, TokenStats] = {}
+    for epoch in epochs:
+        stats: dict[str, TokenStats] = {}
+        for attack in attacks:
+            if epoch == 0 and attack.compares_with_base:
+                continue
+            records = _unknown(known, epoch, attack.name, attack.settings(), splits.members + splits.nonmembers)
+            if not records:
+                continue
+            stats = stats or run.stats(epoch)
+            if attack.compares_with_base:
+                base_stats = base_stats or base.stats(0)
+            evidence = [_evidence(record, stats, base_stats) for record in records]
+            scores = score_all(attack, evidence)
+            for record, value, reason in zip(records, scores.values.tolist(), scores.reasons, strict=True):
+                rows.append(
+                    {
+                        "epoch": epoch,
+                        "attack": attack.name,
+                        "settings": attack.settings(),
+                        "record_id": record.id,
+                        "score": None if reason else value,
+                        "reason": reason,
+                    }
+                )
+    return _append(run, SCORES, table, rows, "attack", {"score": pa.float64()})
+
+
+def ensure_utility(run: Run, measures: Sequence[Utility], splits: Splits, epochs: range) -> bool:
+    """Add to the run's measurements what is missing of these utility measures on the test records."""
+    import pyarrow as pa
+
+    table = run.folder.read_table(UTILITY)
+    known = set() if table is None else _keys(table, "utility")
+    rows: list[dict[str, Any]] = []
+    for epoch in epochs:
+        stats: dict[str, TokenStats] = {}
+        for measure in measures:
+            records = _unknown(known, epoch, measure.name, measure.settings(), splits.test)
+            stats = stats or (run.stats(epoch) if records else {})
+            for record in records:
+                row = {"epoch": epoch, "utility": measure.name, "settings": measure.settings(), "record_id": record.id}
+                try:
+                    value, weight = measure.measure(record, stats[text_key(record.text)])
+                    rows.append({**row, "value": value, "weight": weight, "reason": ""})
+                except Unscorable as unscorable:
+                    rows.append({**row, "value": None, "weight": None, "reason": str(unscorable)})
+    return _append(run, UTILITY, table, rows, "utility", {"value": pa.float64(), "weight": pa.float64()})
+
+
+def _evidence(record: Record, stats: dict[str, TokenStats], base: dict[str, TokenStats]) -> Evidence:
+    key = text_key(record.text)
+    return Evidence(record, stats[key], base.get(key))
+
+
+def _keys(table: Any, name: str) -> set[tuple[int, str, str, str]]:
+    columns = [table[column].to_pylist() for column in ("epoch", name, "settings", "record_id")]
+    return set(zip(*columns, strict=True))
+
+
+def _unknown(
+    known: set[tuple[int, str, str, str]], epoch: int, name: str, settings: str, records: Sequence[Record]
+) -> list[Record]:
+    return [record for record in records if (epoch, name, settings, record.id) not in known]
+
+
+def _append(run: Run, name: str, table: Any, rows: list[dict[str, Any]], kind: str, numbers: dict[str, Any]) -> bool:
+    import pyarrow as pa
+
+    if not rows:
+        return False
+    texts = {"settings": pa.string(), "record_id": pa.string()}
+    schema = pa.schema({"epoch": pa.int32(), kind: pa.string(), **texts, **numbers, "reason": pa.string()})
+    with run.folder.locked():
+        run.folder.write_table(name, tables.merged(table, rows, schema))
+    return True

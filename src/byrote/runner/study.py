@@ -1,0 +1,227 @@
+"""A whole study: every cell, the learning rates it needs, the base model, and then the results."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from byrote._version import __version__
+from byrote.methods.base import Method
+from byrote.report.results import Results
+from byrote.runner import tables
+from byrote.runner.context import RECORDS, Context
+from byrote.runner.environment import describe
+from byrote.runner.one import BaseRun, TrainedRun
+from byrote.runner.progress import Progress
+from byrote.runner.scores import ensure_scores, ensure_utility
+from byrote.store import Cell, Manifest, Store, Trial, atomic_path
+from byrote.study import Study, as_spec, load_study
+from byrote.types import ByroteError, Splits
+
+SPLITS = "splits.parquet"
+
+
+def default_folder(study: Study) -> Path:
+    """Where results go when nobody says: byrote-results/NAME."""
+    return Path("byrote-results") / study.name
+
+
+def run(
+    study: str | Path | Study,
+    out: str | Path | None = None,
+    store: str | Path | None = None,
+    *,
+    settings: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> Results:
+    """Do what a study asks and return its results: what `byrote run` does.
+
+    `study` is a file, the name of a shipped study, or a Study (whose paths are then relative to the
+    working folder). `out` takes the report and the tables (default: byrote-results/NAME), `store` the
+    runs (default: `out`/runs). `settings` are "key=value" overrides. Work that is in the store already
+    is not done again. A cell that fails is recorded and the others go on; `results.manifest.cells`
+    has the errors. Raises StudyError where the study cannot be run at all.
+    """
+    if isinstance(study, Study):
+        folder = Path()
+    else:
+        study, folder = load_study(study, list(settings))
+    place = Path(out) if out is not None else default_folder(study)
+    runs = Path(store) if store is not None else place / "runs"
+    return StudyRun(study, folder, place, Store(runs), progress or Progress()).do()
+
+
+class StudyRun:
+    """One pass over a study's cells."""
+
+    def __init__(self, study: Study, folder: Path, out: Path, store: Store, progress: Progress) -> None:
+        self.study, self.out, self.progress = study, out, progress
+        self.context = Context(study, folder, store, progress)
+        self.base = BaseRun(self.context, study.base(model=self.context.model.fingerprint, data=self._data))
+        self.cells: list[Cell] = []
+        self.worked = 0
+
+    @property
+    def _data(self) -> str:
+        return self.context.data.fingerprint
+
+    def do(self) -> Results:
+        """Every cell, then the report."""
+        study, progress = self.study, self.progress
+        planned = list(study.cells())
+        splits = {seed: self.context.splits(seed) for seed in study.seeds}
+        for seed in study.seeds:
+            self._base_cell(seed, splits)
+        for number, (method, privacy, seed) in enumerate(planned):
+            assert isinstance(method, Method)
+            progress.runs(number, len(planned))
+            self.cells.append(self._cell(method, privacy, seed, splits[seed]))
+            self._manifest(splits).write(self.out)
+        progress.runs(len(planned), len(planned))
+        progress.finish()
+        self._write_splits()
+        self._manifest(splits).write(self.out)
+        if not self.worked:
+            progress.say("Everything was in the store already: nothing was trained and nothing scored.")
+        results = Results.read(self.out)
+        results.write(self.out)
+        return results
+
+    def _base_cell(self, seed: int, splits: dict[int, Splits]) -> None:
+        everything = tuple({record.id: record for part in splits.values() for record in part.all()}.values())
+        worked = self.base.ensure(everything)
+        here = splits[seed]
+        worked |= ensure_scores(self.base, self.study.attacks, here, self.base, range(1))  # type: ignore[arg-type]
+        worked |= ensure_utility(self.base, self.study.utility, here, range(1))  # type: ignore[arg-type]
+        self.worked += worked
+        self.cells.append(Cell(method="none", family="none", seed=seed, run_id=self.base.id, base_run_id=self.base.id))
+
+    def _cell(self, method: Method, privacy: str, seed: int, splits: Splits) -> Cell:
+        """One cell, whatever happens in it."""
+        cell = Cell(
+            method=method.name,
+            family=method.family,
+            settings=method.settings(),
+            privacy=privacy,
+            seed=seed,
+            run_id="",
+            base_run_id=self.base.id,
+        )
+        try:
+            return self._answer(cell, method, splits)
+        except ByroteError as error:
+            message = str(error)
+        except Exception as error:
+            message = (
+                f"{type(error).__name__}: {' '.join(str(error).split())[:500]} (a fault of byrote, see errors.txt)"
+            )
+            self.out.mkdir(parents=True, exist_ok=True)
+            with (self.out / "errors.txt").open("a", encoding="utf-8") as file:
+                file.write(f"{method.name} {method.settings()} seed {seed}\n{traceback.format_exc()}\n")
+        self.progress.say(f"{method.name} (seed {seed}) failed: {message}")
+        return cell.model_copy(update={"status": "failed", "error": message})
+
+    def _answer(self, cell: Cell, method: Method, splits: Splits) -> Cell:
+        study = self.study
+        rates = study.rates(method)
+        tried = self._try_rates(method, cell, splits, rates) if len(rates) > 1 else []
+        rate = _best(tried) if tried else rates[0]
+        answer = self._trained(method, cell, rate)
+        cell = cell.model_copy(update={"run_id": answer.id, "learning_rate": rate, "tried": tried})
+        keep = study.keep == "all" or (study.keep == "adapters" and method.is_adapter)
+        worked = answer.ensure(splits, whole=True, keep=keep)
+        history = answer.history()
+        epochs = range(1, history["epochs"] + 1)
+        worked |= ensure_scores(answer, study.attacks, splits, self.base, epochs)  # type: ignore[arg-type]
+        worked |= ensure_utility(answer, study.utility, splits, epochs)  # type: ignore[arg-type]
+        self.worked += worked
+        notes = list(history["notes"])
+        if history["stopped_early"]:
+            notes.append(f"Stopped early after epoch {history['epochs']}: the validation loss no longer fell.")
+        if tried and rate in (rates[0], rates[-1]):
+            edge = "lowest" if rate == rates[0] else "highest"
+            notes.append(f"The best learning rate, {rate:g}, is the {edge} one tried: one beyond it may do better.")
+        return cell.model_copy(update={"notes": notes})
+
+    def _trained(self, method: Method, cell: Cell, rate: float, label: str = "") -> TrainedRun:
+        experiment = self.study.experiment(
+            method, cell.privacy, cell.seed, rate, model=self.context.model.fingerprint, data=self._data
+        )
+        seeds = f" (seed {cell.seed})" if len(self.study.seeds) > 1 else ""
+        return TrainedRun(self.context, experiment, method, f"{method.name}{label}{seeds}")
+
+    def _try_rates(self, method: Method, cell: Cell, splits: Splits, rates: Sequence[float]) -> list[Trial]:
+        """Train at each rate; the validation records, which no attack sees, decide."""
+        trials = []
+        for rate in rates:
+            run = self._trained(method, cell, rate, f" at rate {rate:g}")
+            trial = Trial(learning_rate=rate, run_id=run.id, validation_loss=None)
+            try:
+                self.worked += run.ensure(splits, whole=False, keep=False)
+                loss = run.history()["validation"][-1]["loss"]
+                trials.append(trial.model_copy(update={"validation_loss": loss}))
+            except ByroteError as error:
+                trials.append(trial.model_copy(update={"error": str(error)}))
+        if all(trial.validation_loss is None for trial in trials):
+            raise ByroteError(f"no learning rate worked; at {rates[0]:g}: {trials[0].error}")
+        return trials
+
+    def _manifest(self, splits: dict[int, Splits]) -> Manifest:
+        study, context = self.study, self.context
+        return Manifest(
+            byrote=__version__,
+            name=study.name,
+            question=study.question,
+            model=study.model,
+            model_description=context.model.description,
+            data=study.data.source,
+            data_description=context.data.description,
+            data_licence=context.data.licence,
+            study=study.model_dump(mode="json"),
+            runs=self._relative_store(),
+            attacks=[as_spec(attack) for attack in study.attacks],
+            utility=[as_spec(measure) for measure in study.utility],
+            cells=self.cells,
+            splits={str(seed): _sizes(part) for seed, part in splits.items()},
+            warnings=self._warnings(),
+            environment=describe(context.device),
+        )
+
+    def _warnings(self) -> list[str]:
+        warnings = []
+        bad = sum(self.context.data.bad_rows.values())
+        if bad:
+            warnings.append(f"{bad} bad rows were skipped, the first: {'; '.join(self.context.data.first_bad)}")
+        if self.study.trust_remote_code:
+            warnings.append("The model's repository was allowed to run its own code (trust_remote_code).")
+        return warnings
+
+    def _relative_store(self) -> str:
+        return os.path.relpath(self.context.store.root.resolve(), self.out.resolve())
+
+    def _write_splits(self) -> None:
+        """All seeds' splits in one table beside the manifest."""
+        import pyarrow as pa
+        import pyarrow.parquet
+
+        parts = []
+        for seed in self.study.seeds:
+            table = self.context.split_folder(seed).read_table(RECORDS)
+            if table is None:
+                table = tables.splits_table(self.context.splits(seed))
+            parts.append(table.append_column("seed", pa.array([seed] * len(table), pa.int64())))
+        with atomic_path(self.out / SPLITS) as path:
+            pyarrow.parquet.write_table(pa.concat_tables(parts), path, compression="zstd")
+
+
+def _best(trials: Sequence[Trial]) -> float:
+    """The rate with the lowest validation loss at the end of training."""
+    finished = [trial for trial in trials if trial.validation_loss is not None]
+    return min(finished, key=lambda trial: trial.validation_loss or 0.0).learning_rate
+
+
+def _sizes(splits: Splits) -> dict[str, int]:
+    sizes = {name: len(records) for name, records in splits.parts()}
+    return sizes | {f"dropped: {reason}": count for reason, count in splits.dropped.items()}

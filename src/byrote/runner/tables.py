@@ -1,0 +1,80 @@
+"""Token statistics, scores and splits as tables, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from byrote.types import SPLIT_NAMES, Record, Splits, TokenStats, text_key
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def stats_table(stats: Mapping[str, TokenStats], seconds: float) -> pa.Table:
+    """One row per text, keyed by `text_key`; `seconds` is what the pass took."""
+    import pyarrow as pa
+
+    values = list(stats.values())
+    columns = {
+        "text_key": pa.array(list(stats), pa.string()),
+        "truncated_tokens": pa.array([one.truncated_tokens for one in values], pa.int32()),
+        "log_prob": pa.array([one.log_prob for one in values], pa.list_(pa.float32())),
+        "mean": pa.array([one.mean for one in values], pa.list_(pa.float32())),
+        "std": pa.array([one.std for one in values], pa.list_(pa.float32())),
+        "rank": pa.array([one.rank for one in values], pa.list_(pa.int32())),
+    }
+    return pa.table(columns).replace_schema_metadata({"seconds": repr(seconds)})
+
+
+def stats_from(table: pa.Table) -> dict[str, TokenStats]:
+    """The statistics in a table, by text key."""
+    lists = {}
+    for name in ("log_prob", "mean", "std", "rank"):
+        column = table[name].combine_chunks()
+        lists[name] = np.split(column.flatten().to_numpy(), column.offsets.to_numpy()[1:-1])
+    cut = table["truncated_tokens"].to_pylist()
+    return {
+        key: TokenStats(lists["log_prob"][i], lists["mean"][i], lists["std"][i], lists["rank"][i], cut[i])
+        for i, key in enumerate(table["text_key"].to_pylist())
+    }
+
+
+def seconds_of(table: pa.Table) -> float:
+    """What the pass that made a table of statistics took."""
+    return float((table.schema.metadata or {}).get(b"seconds", b"0"))
+
+
+def splits_table(splits: Splits) -> pa.Table:
+    """One row per record: record_id, split, group, text_key."""
+    import pyarrow as pa
+
+    rows = [(name, record) for name, records in splits.parts() for record in records]
+    return pa.table(
+        {
+            "record_id": [record.id for _, record in rows],
+            "split": [name for name, _ in rows],
+            "group": [record.group_id for _, record in rows],
+            "text_key": [text_key(record.text) for _, record in rows],
+        }
+    )
+
+
+def splits_from(table: pa.Table, records: Sequence[Record], dropped: Mapping[str, int]) -> Splits:
+    """The splits that a table names, out of the records that were loaded."""
+    by_id = {record.id: record for record in records}
+    parts: dict[str, list[Record]] = {name: [] for name in SPLIT_NAMES}
+    for record_id, name in zip(table["record_id"].to_pylist(), table["split"].to_pylist(), strict=True):
+        parts[name].append(by_id[record_id])
+    members, nonmembers, validation, test = (tuple(parts[name]) for name in SPLIT_NAMES)
+    return Splits(members, nonmembers, validation, test, dropped=dropped)
+
+
+def merged(old: pa.Table | None, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    """`old` with `rows` after it."""
+    import pyarrow as pa
+
+    new = pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
+    return new if old is None else pa.concat_tables([old, new])
