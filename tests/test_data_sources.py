@@ -268,12 +268,24 @@ def test_the_fingerprint_follows_content_and_columns(tmp_path: Path) -> None:
     assert base == of(b'"text","b"\r\n"x","y"\r\n') and len(base) == 64  # the same records, written otherwise
     others = [of(b"text,b\nx2,y\n"), of(b"text,b\nx,y\n", Columns(text="b")), of(b"text,b\nx,y\nx,y\n")]
     assert len({base, *others}) == 4
+    labelled = Columns(text="text", label="b", group="b")
+    assert of(b"text,b\nx,y\n", labelled) != of(b"text,b\nx,z\n", labelled)
+    assert of(b"text,b\nx,y\n") == of(b"text,b\nx,z\n")  # a column that is not read does not count
 
 
 def test_sources_are_listed() -> None:
     listed = names("source")
     built_in = {"builtin:aws-commands", "builtin:aws-docs", "builtin:aws-services"}
     assert {"csv", "hub", "jsonl", "parquet", "txt"} | built_in <= set(listed)
+
+
+@pytest.mark.parametrize("name", ["builtin:aws-docs", "builtin:aws-commands", "builtin:aws-services"])
+def test_the_built_in_sets_load_without_naming_columns(name: str) -> None:
+    loaded = load(name)
+    assert len(loaded.records) >= 5000 and loaded.licence == "Apache-2.0" and loaded.description
+    assert (loaded.records[0].label is not None) == (name == "builtin:aws-services")
+    assert (loaded.records[0].completion is not None) == (name == "builtin:aws-commands")
+    assert load(name, Columns(text="prompt" if "commands" in name else "text")).records[0].id == loaded.records[0].id
 
 
 @pytest.fixture
