@@ -112,8 +112,10 @@ def _names(found: Sequence[Finding]) -> str:
     return listed([f"**{one.configuration.label}**" for one in found])
 
 
-def _with_aucs(found: Sequence[Finding], attack: Attack) -> str:
-    return listed([f"**{one.configuration.label}** (AUC {with_limits(one.auc[attack].estimate)})" for one in found])
+def _with_aucs(found: Sequence[Finding], attack: Attack, last: str = "and") -> str:
+    return listed(
+        [f"**{one.configuration.label}** (AUC {with_limits(one.auc[attack].estimate)})" for one in found], last
+    )
 
 
 def _leaks(summary: Summary, attack: Attack) -> list[str]:
@@ -121,8 +123,8 @@ def _leaks(summary: Summary, attack: Attack) -> list[str]:
     if not found:
         return []
     return [
-        f"{_when(found)}, the {attack.label} attack tells the training records of {_with_aucs(found, attack)} from new "
-        f"records of the same kind. {_null(found, attack)}"
+        f"{_when(found)}, the {attack.label} attack can tell training records from new ones of the same kind when the "
+        f"model was tuned by {_with_aucs(found, attack, 'or')}. {_null(found, attack)}"
     ]
 
 
@@ -130,8 +132,8 @@ def _null(found: Sequence[Finding], attack: Attack) -> str:
     """What the AUCs are compared with."""
     nulls = {rate(one.auc[attack].null_value) for one in found}
     value = f" of {nulls.pop()}" if len(nulls) == 1 else ""
-    source = "knowing nothing" if attack.compares_with_base else "the same attack on the untuned model"
-    return f"{'Each interval lies' if len(found) > 1 else 'The interval lies'} above the null{value} ({source})."
+    source = "a coin toss" if attack.compares_with_base else "the same attack on the untuned model"
+    return f"{'Each interval lies' if len(found) > 1 else 'The interval lies'} above the null{value}, {source}."
 
 
 def _nothing(summary: Summary, attack: Attack) -> list[str]:

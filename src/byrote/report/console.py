@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from byrote.report.answer import Summary, answer
-from byrote.report.formats import ABSENT
+from byrote.report.formats import rate
 from byrote.report.results import Results
 from byrote.report.tables import Line, Value, summary_lines
 
@@ -58,15 +58,10 @@ def _header(summary: Summary) -> list[str]:
 
 
 def _cells(line: Line) -> list[str]:
-    null = _null(line)
-    return [line.label, line.parameters.main, *(_short(value) for value in line.utility), _short(line.auc), null,
-            line.training.main, line.verdict]  # fmt: skip
+    numbers = map(_short, (*line.utility, line.auc))
+    return [line.label, line.parameters.main, *numbers, rate(line.null), line.training.main, line.verdict]
 
 
 def _short(value: Value) -> str:
-    return f"{value.main} {value.interval}".rstrip()
-
-
-def _null(line: Line) -> str:
-    note = line.auc.note.removeprefix("null ").split(",")[0]
-    return note if line.auc.note.startswith("null ") else ABSENT
+    """The number with its interval, which is the first line of its small print."""
+    return " ".join((value.main, *(words for words in value.small[:1] if words.startswith("["))))

@@ -24,7 +24,7 @@ class Configuration:
     privacy: str
     family: str
     label: str
-    cells: tuple[Cell, ...]
+    cells: tuple[Cell, ...] = field(compare=False)
 
     @property
     def done(self) -> list[Cell]:

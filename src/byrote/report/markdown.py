@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from byrote.report.answer import VERDICTS, Summary, answer
 from byrote.report.findings import Verdict
 from byrote.report.results import Results
-from byrote.report.tables import Value, attack_lines, auc_header, cost_lines, summary_lines, tpr_header
+from byrote.report.tables import Value, attack_lines, columns, cost_lines, summary_lines
 
 
 def report_markdown(results: Results) -> str:
@@ -53,13 +53,12 @@ def _about(summary: Summary) -> str:
 
 
 def _summary_table(summary: Summary) -> str:
-    utilities = [utility.label for utility in summary.results.evidence.utilities]
-    header = ["method", *utilities, auc_header(summary), tpr_header(summary), "trainable", "training", "verdict"]
+    heads = [f"{head.title} ({head.small})" if head.small else head.title for head in columns(summary)]
+    header = ["method", "verdict", *heads, "trainable", "training"]
     lines = [
-        [line.label, *map(_cell, line.utility), _cell(line.auc), _cell(line.tpr), _cell(line.parameters),
-         _cell(line.training), line.verdict]
+        [line.label, line.verdict, *map(_cell, (line.auc, line.tpr, *line.utility, line.parameters, line.training))]
         for line in summary_lines(summary)
-    ]  # fmt: skip
+    ]
     return _table(header, lines)
 
 
@@ -69,8 +68,8 @@ def _verdicts(summary: Summary) -> str:
 
 
 def _cell(value: Value) -> str:
-    note = f"({value.note})" if value.note else ""
-    return " ".join(part for part in (value.main, value.interval, note) if part)
+    near = [words for words in value.small[:1] if words.startswith("[")]
+    return ", ".join((" ".join((value.main, *near)), *value.small[len(near) :]))
 
 
 def _table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:

@@ -10,7 +10,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ import numpy as np
 from byrote.report.checks import all_warnings
 from byrote.report.measures import merged_settings
 from byrote.report.pieces import Series
-from byrote.report.rows import COLUMNS, Evidence, Row, all_rows
+from byrote.report.rows import COLUMNS, Evidence, Row, all_rows, cells_of
 from byrote.store import Cell, Manifest, atomic_path, write_text
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Results:
         """The rows as a data frame; what is absent is <NA>, never 0."""
         import pandas as pd
 
-        frame = pd.DataFrame([astuple(row) for row in self.rows], columns=list(COLUMNS), dtype=object)
+        frame = pd.DataFrame([cells_of(row) for row in self.rows], columns=list(COLUMNS), dtype=object)
         whole, real = ("seed", "epoch", "n"), ("delta", "value", "low", "high", "null_value")
         types = dict.fromkeys(whole, "Int64") | dict.fromkeys(real, "Float64")
         return frame.astype({name: types.get(name, "string") for name in COLUMNS})
@@ -97,12 +97,12 @@ class Results:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(COLUMNS)
-        writer.writerows(astuple(row) for row in self.rows)
+        writer.writerows(cells_of(row) for row in self.rows)
         return text.getvalue()
 
     def json(self) -> str:
         """The rows as a JSON list of objects; what is absent is null."""
-        lines = (json.dumps(dict(zip(COLUMNS, astuple(row), strict=True)), allow_nan=False) for row in self.rows)
+        lines = (json.dumps(dict(zip(COLUMNS, cells_of(row), strict=True)), allow_nan=False) for row in self.rows)
         return "[\n" + ",\n".join(lines) + "\n]\n"
 
     def _score_table(self) -> pa.Table:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,8 @@ class Row:
 
 
 COLUMNS = tuple(field.name for field in fields(Row))
+cells_of = attrgetter(*COLUMNS)
+"""The values of a row, as a tuple in the order of COLUMNS."""
 NO_PART = Part()
 
 
@@ -137,12 +140,8 @@ class Sides:
     def of(cls, column: Column, member: Part, nonmember: Part) -> Sides:
         members, _, of_members = column.take(member.ids)
         nonmembers, _, of_nonmembers = column.take(nonmember.ids)
-        unscored = [
-            reason
-            for values, reasons in ((members, of_members), (nonmembers, of_nonmembers))
-            for value, reason in zip(values, reasons, strict=True)
-            if not np.isfinite(value)
-        ]
+        unscored = [of_members[at] for at in np.flatnonzero(~np.isfinite(members))]
+        unscored += [of_nonmembers[at] for at in np.flatnonzero(~np.isfinite(nonmembers))]
         return cls(members, nonmembers, member.groups, nonmember.groups, tuple(unscored))
 
     def scored(self, other: Sides | None = None) -> Sides:

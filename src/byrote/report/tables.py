@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from byrote.report.answer import Summary
 from byrote.report.findings import Finding
 from byrote.report.formats import ABSENT, count, limits, measure, percent, rate, seconds, signed, size
-from byrote.report.measures import Attack
+from byrote.report.measures import Utility
 from byrote.report.rows import Row
 
 
 class Value(NamedTuple):
-    """One cell: the number, its interval in small print, and a note (its null, or why it is absent)."""
+    """One cell: the number, and below it in small print its interval and what it is compared with."""
 
     main: str
-    interval: str = ""
-    note: str = ""
+    small: tuple[str, ...] = ()
+
+
+class Column(NamedTuple):
+    """The head of a column; `small` says once what all of its numbers are compared with."""
+
+    title: str
+    small: str = ""
 
 
 class Line(NamedTuple):
@@ -26,6 +33,7 @@ class Line(NamedTuple):
     family: str
     utility: list[Value]
     auc: Value
+    null: float | None
     tpr: Value
     parameters: Value
     training: Value
@@ -35,14 +43,15 @@ class Line(NamedTuple):
 
 def summary_lines(summary: Summary) -> list[Line]:
     """The base model, every method, and last those that failed."""
-    utilities, attack = summary.results.evidence.utilities, summary.headline
+    utilities = summary.results.evidence.utilities
     lines = [
         Line(
             label=one.configuration.label,
             family=one.configuration.family,
             utility=[_utility(one.utility.get(utility)) for utility in utilities],
-            auc=_auc(one, attack),
-            tpr=_tpr(one, attack, summary.tpr_rate),
+            auc=_auc(summary, one),
+            null=_null_of(summary, one),
+            tpr=_tpr(summary, one),
             parameters=_parameters(one),
             training=Value(seconds(one.cost.get("train_seconds"))),
             verdict=ABSENT if one.configuration.method == "none" else summary.verdict(one),
@@ -52,41 +61,73 @@ def summary_lines(summary: Summary) -> list[Line]:
     ]
     nothing = Value(ABSENT)
     failed = [
-        Line(one.label, one.family, [nothing] * len(utilities), nothing, nothing, nothing, nothing, "failed", None)
+        Line(
+            one.label, one.family, [nothing] * len(utilities), nothing, None, nothing, nothing, nothing, "failed", None
+        )
         for one in summary.failed
     ]
     return lines + failed
 
 
-def auc_value(row: Row | None, lift: Row | None = None) -> Value:
-    """An AUC with its null, and its lift over the base model where there is one."""
-    if row is None:
-        return Value(ABSENT)
-    if row.value is None:
-        return Value(ABSENT, note=row.reason)
-    note = "" if row.null_value is None else f"null {rate(row.null_value)}"
+def auc_value(row: Row | None, lift: Row | None = None, *, with_null: bool = False) -> Value:
+    """An AUC with its interval; its lift over the base model where there is one, or its null when asked."""
+    if row is None or row.value is None:
+        return Value(ABSENT, (row.reason,) if row else ())
+    small = [limits(row.estimate)]
     if lift is not None and lift.value is not None:
-        note += f", lift {signed(lift.value)} {limits(lift.estimate, signed)}"
-    return Value(rate(row.value), limits(row.estimate), note)
+        small += [f"lift {signed(lift.value)}", limits(lift.estimate, signed)]
+    if with_null and row.null_value is not None:
+        small.append(f"null {rate(row.null_value)}")
+    return Value(rate(row.value), tuple(filter(None, small)))
 
 
-def _tpr(one: Finding, attack: Attack | None, at: float | None) -> Value:
+def columns(summary: Summary) -> list[Column]:
+    """The heads of the columns of numbers in the summary table: leakage, then utility."""
+    auc = f"AUC of {summary.headline.label}" if summary.headline else "AUC"
+    tpr = "TPR" if summary.tpr_rate is None else f"TPR at {percent(summary.tpr_rate)} FPR"
+    heads = [Column(auc, _null(_common_null(summary))), Column(tpr, _null(_common_tpr_null(summary)))]
+    return heads + [Column(utility.label, _better(utility)) for utility in summary.results.evidence.utilities]
+
+
+def _null_of(summary: Summary, one: Finding) -> float | None:
+    row = one.auc.get(summary.headline) if summary.headline and one.configuration.method != "none" else None
+    return row.null_value if row is not None else None
+
+
+def _better(utility: Utility) -> str:
+    return "higher is better" if utility.higher_is_better else "lower is better"
+
+
+def _null(value: float | None) -> str:
+    return "" if value is None else f"null {rate(value)}"
+
+
+def _same(rows: Iterable[Row | None]) -> float | None:
+    """The one null of all these rows, or None where they differ."""
+    nulls = {row.null_value for row in rows if row is not None and row.value is not None}
+    return nulls.pop() if len(nulls) == 1 else None
+
+
+def _common_null(summary: Summary) -> float | None:
+    return _same(one.auc.get(summary.headline) for one in summary.tuned) if summary.headline else None
+
+
+def _common_tpr_null(summary: Summary) -> float | None:
+    at = summary.tpr_rate
+    if summary.headline is None or at is None:
+        return None
+    return _same(one.tpr.get(summary.headline, {}).get(at) for one in summary.tuned)
+
+
+def _tpr(summary: Summary, one: Finding) -> Value:
+    attack, at = summary.headline, summary.tpr_rate
     row = one.tpr.get(attack, {}).get(at) if attack is not None and at is not None else None
     if row is None or row.value is None:
-        return Value(ABSENT, note=row.reason if row else "")
-    return Value(
-        rate(row.value), limits(row.estimate), "" if row.null_value is None else f"null {rate(row.null_value)}"
-    )
-
-
-def auc_header(summary: Summary) -> str:
-    """'AUC of reference'."""
-    return f"AUC of {summary.headline.label}" if summary.headline else "AUC"
-
-
-def tpr_header(summary: Summary) -> str:
-    """'TPR at 10% FPR', the lowest that the sample resolves."""
-    return "TPR" if summary.tpr_rate is None else f"TPR at {percent(summary.tpr_rate)} FPR"
+        return Value(ABSENT, (row.reason,) if row else ())
+    small = [limits(row.estimate)]
+    if _common_tpr_null(summary) is None and row.null_value is not None:
+        small.append(_null(row.null_value))
+    return Value(rate(row.value), tuple(small))
 
 
 class AttackLine(NamedTuple):
@@ -145,20 +186,19 @@ def _cost(one: Finding) -> CostLine:
 
 def _utility(row: Row | None) -> Value:
     if row is None or row.value is None:
-        return Value(ABSENT, note=row.reason if row else "")
-    note = f"untuned {measure(row.null_value)}" if row.null_value is not None else ""
-    return Value(measure(row.value), limits(row.estimate, measure), note)
+        return Value(ABSENT, (row.reason,) if row else ())
+    return Value(measure(row.value), tuple(filter(None, [limits(row.estimate, measure)])))
 
 
-def _auc(one: Finding, attack: Attack | None) -> Value:
+def _auc(summary: Summary, one: Finding) -> Value:
+    attack = summary.headline
     if attack is None:
         return Value(ABSENT)
-    if attack.compares_with_base and one.configuration.method == "none":
-        return Value(ABSENT, note="is what the attack compares with")
-    return auc_value(one.auc.get(attack), one.lift.get(attack))
+    with_null = _common_null(summary) is None and one.configuration.method != "none"
+    return auc_value(one.auc.get(attack), one.lift.get(attack), with_null=with_null)
 
 
 def _parameters(one: Finding) -> Value:
     trainable, total = one.cost.get("trainable_parameters"), one.cost.get("total_parameters")
     share = f"{percent(trainable / total)} of all" if trainable is not None and total else ""
-    return Value(count(trainable), note=share)
+    return Value(count(trainable), tuple(filter(None, [share])))

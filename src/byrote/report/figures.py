@@ -1,0 +1,237 @@
+"""The pictures as plain plotly dictionaries, one for each attack, so that the page can switch between them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from byrote.report.answer import Summary
+from byrote.report.curves import density, pooled_roc, spread_of_scores
+from byrote.report.findings import Configuration, Finding
+from byrote.report.formats import measure, rate, with_limits
+from byrote.report.measures import Attack, Utility
+from byrote.report.palette import Style, styles
+from byrote.report.rows import Row
+
+Figure = dict[str, Any]
+CHANCE = {"color": "$muted", "width": 1.2, "dash": "dash"}
+
+
+def pictures(summary: Summary) -> dict[str, list[Figure | None]]:
+    """Each picture with one figure for each attack of the study; None where an attack has nothing to draw."""
+    look = styles(summary.configurations)
+    attacks = summary.results.evidence.attacks
+    utility = summary.utility
+    return {
+        "frontier": [frontier(summary, attack, utility, look) if utility else None for attack in attacks],
+        "epochs": [auc_per_epoch(summary, attack, look) for attack in attacks],
+        "roc": [roc(summary, attack, look) for attack in attacks],
+        "scores": [score_distributions(summary, attack, look) for attack in attacks],
+    }
+
+
+def label_text(text: str) -> str:
+    """Text for a label of plotly, which reads HTML: nothing of it is markup."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def frontier(summary: Summary, attack: Attack, utility: Utility, look: dict[Configuration, Style]) -> Figure | None:
+    """Utility against leakage: a mark for each method at its last epoch, with a trail of the epochs before."""
+    traces: list[Figure] = []
+    for one in summary.tuned:
+        path = _path(summary, one, attack, utility)
+        if path:
+            traces += _trail(one, path, look[one.configuration])
+    if not traces:
+        return None
+    xs = [x for trace in traces for x in trace["x"]]
+    null, base = _null(summary, attack), summary.base
+    start = base.utility.get(utility) if base is not None else None
+    if base is not None and start is not None and start.value is not None and null is not None:
+        traces.append(_mark("untuned model", [start.value], [null], look[base.configuration], size=11) | {
+            "hovertemplate": f"untuned model<br>{label_text(utility.label)} {measure(start.value)}<extra></extra>",
+        })  # fmt: skip
+        xs.append(start.value)
+    direction = "higher is better" if utility.higher_is_better else "lower is better"
+    wide = min(xs) > 0 and max(xs) / min(xs) > 4
+    layout = _layout(f"{utility.label} on test records ({direction})", f"AUC of {attack.label}", null)
+    layout["xaxis"] |= {"type": "log"} if wide else {}
+    return {"data": traces, "layout": layout}
+
+
+def _path(summary: Summary, one: Finding, attack: Attack, utility: Utility) -> list[tuple[int, Row, Row]]:
+    """(epoch, utility row, AUC row) of every epoch that has both."""
+    found = []
+    for epoch in _epochs(summary, one):
+        x = summary.index.get(one.configuration, epoch, utility, utility.metric)
+        y = summary.index.get(one.configuration, epoch, attack, "auc")
+        if x is not None and y is not None and x.value is not None and y.value is not None:
+            found.append((epoch, x, y))
+    return found
+
+
+def _trail(one: Finding, path: Sequence[tuple[int, Row, Row]], style: Style) -> list[Figure]:
+    name = label_text(one.configuration.label)
+    epochs, xs, ys = zip(*path, strict=True)
+    trail = {
+        "type": "scatter", "mode": "lines+markers", "x": [x.value for x in xs], "y": [y.value for y in ys],
+        "line": {"color": f"${style.colour}/0.45", "width": 1.5, "dash": style.dash},
+        "marker": {"color": f"${style.colour}/0.45", "size": 5, "symbol": "circle"},
+        "legendgroup": name, "showlegend": False, "text": [f"epoch {epoch}" for epoch in epochs],
+        "hovertemplate": f"{name}, %{{text}}<br>{label_text(xs[0].metric)} %{{x:.4g}}, AUC %{{y:.3f}}<extra></extra>",
+    }  # fmt: skip
+    last = ys[-1]
+    mark = _mark(one.configuration.label, [xs[-1].value], [last.value], style, size=13)
+    mark |= {
+        "error_y": _errors([last], style, width=5),
+        "hovertemplate": f"<b>{name}</b>, epoch {epochs[-1]}<br>{label_text(xs[-1].metric)} {measure(xs[-1].value)}"
+        f"<br>AUC {with_limits(last.estimate)}<extra></extra>",
+    }
+    return [trail, mark]
+
+
+def auc_per_epoch(summary: Summary, attack: Attack, look: dict[Configuration, Style]) -> Figure | None:
+    """AUC after every epoch, with intervals, beside the null."""
+    traces = []
+    for place, one in enumerate(summary.tuned):
+        rows = [(epoch, summary.index.get(one.configuration, epoch, attack, "auc")) for epoch in _epochs(summary, one)]
+        known = [(epoch, row) for epoch, row in rows if row is not None and row.value is not None]
+        if not known:
+            continue
+        style = look[one.configuration]
+        shift = (place - (len(summary.tuned) - 1) / 2) * min(0.05, 0.3 / len(summary.tuned))
+        trace = _mark(one.configuration.label, [epoch + shift for epoch, _ in known], [row.value for _, row in known],
+                      style, size=8)  # fmt: skip
+        trace |= {
+            "mode": "lines+markers",
+            "line": {"color": f"${style.colour}", "width": 2, "dash": style.dash},
+            "error_y": _errors([row for _, row in known], style, width=2),
+            "text": [f"epoch {epoch}: {with_limits(row.estimate)}" for epoch, row in known],
+            "hovertemplate": f"<b>{label_text(one.configuration.label)}</b><br>%{{text}}<extra></extra>",
+        }
+        traces.append(trace)
+    if not traces:
+        return None
+    layout = _layout("epoch", f"AUC of {attack.label}", _null(summary, attack))
+    epochs = sorted({epoch for one in summary.tuned for epoch in _epochs(summary, one)})
+    if len(epochs) <= 20:
+        layout["xaxis"] |= {"tickmode": "array", "tickvals": epochs}
+    return {"data": traces, "layout": layout}
+
+
+def roc(summary: Summary, attack: Attack, look: dict[Configuration, Style]) -> Figure | None:
+    """True- against false-positive rate on log axes at the last epoch, from the lowest FPR that is resolved."""
+    curves = [(one, pooled_roc(summary, one, attack)) for one in summary.findings]
+    known = [(one, curve) for one, curve in curves if curve is not None]
+    if not known:
+        return None
+    traces = []
+    for one, curve in known:
+        style = look[one.configuration]
+        name = label_text(one.configuration.label)
+        traces.append(
+            {
+                "type": "scatter", "mode": "lines", "name": name, "x": curve.fpr, "y": curve.tpr,
+                "line": {"color": f"${style.colour}", "width": 2, "dash": style.dash},
+                "hovertemplate": f"<b>{name}</b><br>TPR %{{y:.3f}} at FPR %{{x:.3f}}<extra></extra>",
+            }
+        )  # fmt: skip
+    start = min(curve.fpr[0] for _, curve in known)
+    traces.append(
+        {"type": "scatter", "mode": "lines", "name": "chance", "x": [start, 1], "y": [start, 1], "line": CHANCE,
+         "hoverinfo": "skip"}
+    )  # fmt: skip
+    layout = _layout("false-positive rate", "true-positive rate", None)
+    lowest = min([start, *(rate for _, curve in known for rate in curve.tpr if rate)])
+    ticks = [tick for tick in (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1) if tick >= lowest * 0.8]
+    for axis in ("xaxis", "yaxis"):
+        layout[axis] |= {"type": "log", "tickmode": "array", "tickvals": ticks, "ticktext": [f"{t:g}" for t in ticks]}
+    return {"data": traces, "layout": layout}
+
+
+def score_distributions(summary: Summary, attack: Attack, look: dict[Configuration, Style]) -> Figure | None:
+    """Smoothed scores of members (coloured) and nonmembers (grey) at the last epoch, a row for each method."""
+    found = [(one, spread_of_scores(summary, one, attack)) for one in summary.findings]
+    known = [(one, spread) for one, spread in found if spread is not None]
+    if not known:
+        return None
+    low, high = min(spread.low for _, spread in known), max(spread.high for _, spread in known)
+    traces: list[Figure] = []
+    labels: list[Figure] = []
+    for place, (one, spread) in enumerate(known):
+        bottom, shapes = len(known) - 1 - place, density(spread, low, high)
+        tallest = max(max(shapes.members), max(shapes.nonmembers))
+        name = label_text(one.configuration.label)
+        for side, heights, colour in (
+            ("nonmembers", shapes.nonmembers, "muted"),
+            ("members", shapes.members, look[one.configuration].colour),
+        ):
+            # A row is 1 high: its upper third is for the name, so that no curve runs through it.
+            ys = [round(bottom + 0.68 * height / tallest, 4) for height in heights]
+            traces += _filled(shapes.at, ys, bottom, colour, f"{name}: {side}, score %{{x:.3g}}<extra></extra>")
+        auc = one.auc.get(attack)
+        text = f"<b>{name}</b>" + (f"  AUC {rate(auc.value)}" if auc is not None and auc.value is not None else "")
+        labels.append({"xref": "paper", "x": 0, "xanchor": "left", "y": bottom + 0.96, "yanchor": "top", "text": text,
+                       "showarrow": False})  # fmt: skip
+    layout = _layout(f"score of {attack.label}", "", None)
+    layout["yaxis"] |= {"showticklabels": False, "showgrid": False, "range": [-0.04, len(known)]}
+    return {"data": traces, "layout": layout | {"height": 90 + 84 * len(known), "annotations": labels}}
+
+
+def _filled(xs: list[float], ys: list[float], bottom: int, colour: str, hover: str) -> list[Figure]:
+    """A curve filled down to the line at `bottom`, which plotly needs as a curve of its own."""
+    base = {"type": "scatter", "mode": "lines", "x": xs, "showlegend": False}
+    return [
+        base | {"y": [bottom] * len(xs), "line": {"width": 0}, "hoverinfo": "skip"},
+        base | {"y": ys, "fill": "tonexty", "fillcolor": f"${colour}/0.28", "hovertemplate": hover,
+                "line": {"color": f"${colour}", "width": 1.6}},
+    ]  # fmt: skip
+
+
+def _epochs(summary: Summary, one: Finding) -> list[int]:
+    evidence = summary.results.evidence
+    return sorted({epoch for cell in one.configuration.done for epoch in evidence.epochs(cell)})
+
+
+def _null(summary: Summary, attack: Attack) -> float | None:
+    """The null that all methods share: stated, or measured on the base model."""
+    nulls = [one.auc[attack].null_value for one in summary.tuned if attack in one.auc]
+    return next((null for null in nulls if null is not None), None)
+
+
+def _mark(name: str, xs: Sequence[Any], ys: Sequence[Any], style: Style, size: int) -> Figure:
+    colour = f"${style.colour}"
+    return {
+        "type": "scatter", "mode": "markers", "name": label_text(name), "legendgroup": label_text(name), "x": list(xs),
+        "y": list(ys),
+        "marker": {"color": colour, "size": size, "symbol": style.symbol, "line": {"color": colour, "width": 2}},
+    }  # fmt: skip
+
+
+def _errors(rows: Sequence[Row], style: Style, width: int) -> Figure:
+    """Asymmetric error bars from the rows' intervals; none where a row has none."""
+    up = [(row.high - row.value) if row.high is not None and row.value is not None else 0.0 for row in rows]
+    down = [(row.value - row.low) if row.low is not None and row.value is not None else 0.0 for row in rows]
+    return {"type": "data", "symmetric": False, "array": up, "arrayminus": down, "color": f"${style.colour}/0.7",
+            "thickness": 1.3, "width": width}  # fmt: skip
+
+
+def _layout(x: str, y: str, null: float | None) -> Figure:
+    axis = {"gridcolor": "$line", "linecolor": "$line", "zeroline": False, "automargin": True, "ticks": ""}
+    layout: Figure = {
+        "xaxis": axis | {"title": {"text": label_text(x), "standoff": 10}},
+        "yaxis": axis | {"title": {"text": label_text(y), "standoff": 8}},
+        "font": {"color": "$fg", "size": 13},
+        "legend": {"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top", "font": {"size": 13}},
+        "hoverlabel": {"bgcolor": "$panel", "bordercolor": "$line", "font": {"color": "$fg"}},
+        "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "dragmode": False, "height": 460,
+        "margin": {"l": 56, "r": 46, "t": 24, "b": 56}, "hovermode": "closest",
+    }  # fmt: skip
+    if null is not None:
+        layout["shapes"] = [{"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": null, "y1": null, "line": CHANCE,
+                             "layer": "below"}]  # fmt: skip
+        layout["annotations"] = [
+            {"xref": "paper", "x": 1, "xanchor": "left", "xshift": 6, "y": null, "yanchor": "middle", "align": "left",
+             "showarrow": False, "text": f"null<br>{rate(null)}", "font": {"size": 12, "color": "$muted"}}
+        ]  # fmt: skip
+    return layout

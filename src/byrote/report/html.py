@@ -1,0 +1,112 @@
+"""The report as one HTML file that opens without a network: text, tables and pictures with plotly's script inside.
+
+The page forbids itself every connection (a content security policy), so that no reader's browser
+tells anyone that it was opened. Record texts are not in it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from byrote.report.answer import VERDICTS, Summary, answer
+from byrote.report.figures import pictures
+from byrote.report.palette import DARK, LIGHT, styles, variables
+from byrote.report.results import Results
+from byrote.report.run_facts import RunFacts
+from byrote.report.tables import attack_lines, columns, cost_lines, summary_lines
+from byrote.report.whiskers import scale_of, whisker
+from byrote.types import ByroteError
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+TITLES = {
+    "frontier": "Utility against leakage",
+    "epochs": "Leakage as training goes on",
+    "roc": "How many members are found, and at what cost in false alarms",
+    "scores": "What the attack sees",
+}
+
+
+def report_html(results: Results) -> str:
+    """The whole page. Everything from the study is escaped; figures travel as JSON that cannot close its script."""
+    summary = Summary(results)
+    figures = pictures(summary)
+    look = styles(summary.configurations)
+    lines = summary_lines(summary)
+    scale, shown = scale_of(summary), {line.verdict for line in lines}
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            summary=summary,
+            manifest=results.manifest,
+            results=results,
+            answer=[bold(sentence) for sentence in answer(summary)],
+            columns=columns(summary),
+            lines=[(line, whisker(summary, line.finding, scale)) for line in lines],
+            marks={one.label: style.svg for one, style in look.items()},
+            verdicts={verdict: VERDICTS[verdict] for verdict in VERDICTS if verdict in shown},
+            attack_lines=attack_lines(summary),
+            costs=cost_lines(summary),
+            pictures={name: TITLES[name] for name, found in figures.items() if any(found)},
+            chosen=_chosen(summary),
+            facts=RunFacts.of(summary),
+            light=variables(LIGHT),
+            dark=variables(DARK),
+            figures=script_json({"light": LIGHT, "dark": DARK, "pictures": figures}),
+            plotly=plotly_script() if any(any(found) for found in figures.values()) else "",
+        )
+    )  # fmt: skip
+
+
+def bold(sentence: str) -> Markup:
+    """A sentence of the answer as HTML: **bold** as <strong>, numbers kept with their intervals, all else escaped."""
+    from markupsafe import Markup, escape
+
+    text = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", str(escape(sentence)))
+    return Markup(re.sub(r"(AUC [\d.]+ )(\[[^\]]+\])", r'\1<span class="keep">\2</span>', text))
+
+
+def script_json(value: Any) -> Markup:
+    """JSON that can stand inside a script element whatever its strings hold."""
+    from markupsafe import Markup
+
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+
+
+@cache
+def plotly_script() -> Markup:
+    """plotly.js from the installed plotly package, which is found without being loaded."""
+    from markupsafe import Markup
+
+    package = find_spec("plotly")
+    if package is None or package.origin is None:
+        raise ByroteError("the report draws with plotly, which is not installed: pip install plotly")
+    script = Path(package.origin).parent / "package_data" / "plotly.min.js"
+    return Markup(script.read_text(encoding="utf-8"))
+
+
+def _chosen(summary: Summary) -> int:
+    attacks: Sequence[object] = summary.results.evidence.attacks
+    return attacks.index(summary.headline) if summary.headline else 0
+
+
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader("byrote.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

@@ -1,0 +1,73 @@
+"use strict";
+(() => {
+  const held = JSON.parse(document.getElementById("figures").textContent);
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const plots = [...document.querySelectorAll(".plot")];
+  const choices = [...document.querySelectorAll("select[data-choose]")];
+  let printing = false;
+
+  // "$name" or "$name/opacity" stands for a colour of the palette, so that one figure serves light and dark.
+  const paint = (value, colours) => {
+    if (Array.isArray(value)) return value.map((part) => paint(part, colours));
+    if (value && typeof value === "object")
+      return Object.fromEntries(Object.entries(value).map(([key, part]) => [key, paint(part, colours)]));
+    const named = typeof value === "string" && /^\$([a-z]+(?:-\d)?)(?:\/([\d.]+))?$/.exec(value);
+    if (!named || !(named[1] in colours)) return value;
+    const hex = colours[named[1]];
+    if (!named[2]) return hex;
+    const parts = [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
+    return `rgba(${parts.join(",")},${named[2]})`;
+  };
+
+  const draw = (plot) => {
+    const figure = held.pictures[plot.dataset.picture][Number(plot.dataset.attack)];
+    const empty = plot.parentElement.querySelector(".empty");
+    empty.hidden = Boolean(figure);
+    plot.hidden = !figure;
+    if (!figure) return;
+    const { data, layout } = paint(figure, dark.matches && !printing ? held.dark : held.light);
+    const narrow = plot.clientWidth < 560 && !printing;
+    layout.font.family = getComputedStyle(document.body).fontFamily;
+    layout.width = printing ? 660 : plot.clientWidth;
+    if (narrow) {
+      layout.font.size = 12;
+      layout.margin = { ...layout.margin, l: 46, r: 42 };
+      layout.xaxis.title.font = layout.yaxis.title.font = { size: 12 };
+    }
+    Plotly.react(plot, data, layout, {
+      displaylogo: false, displayModeBar: narrow || printing ? false : "hover", modeBarButtons: [["toImage"]],
+      doubleClick: false, showTips: false,
+    });
+  };
+  const drawAll = () => plots.forEach(draw);
+
+  for (const choice of choices)
+    choice.addEventListener("change", () => {
+      for (const other of choices) other.value = choice.value;
+      for (const plot of plots) plot.dataset.attack = choice.value;
+      drawAll();
+    });
+
+  let width = innerWidth, waiting;
+  addEventListener("resize", () => {
+    if (innerWidth === width) return;
+    width = innerWidth;
+    clearTimeout(waiting);
+    waiting = setTimeout(drawAll, 120);
+  });
+  dark.addEventListener("change", drawAll);
+
+  const closed = new Set();
+  addEventListener("beforeprint", () => {
+    printing = true;
+    for (const details of document.querySelectorAll("details:not([open])")) { closed.add(details); details.open = true; }
+    drawAll();
+  });
+  addEventListener("afterprint", () => {
+    printing = false;
+    for (const details of closed) details.open = false;
+    closed.clear();
+    drawAll();
+  });
+  drawAll();
+})();
