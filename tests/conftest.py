@@ -9,6 +9,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
+torch.set_num_threads(1)  # random models are too small for two threads to help
 WORDS = [f"w{number}" for number in range(60)]
 COMMON = {"vocab_size": 64, "bos_token_id": 2, "eos_token_id": 0, "pad_token_id": 0}
 LLAMA = {

@@ -33,7 +33,7 @@ class Context:
     def __init__(self, study: Study, folder: Path, store: Store, progress: Progress) -> None:
         self.study, self.store, self.progress = study, store, progress
         data = study.data
-        self.model = resolve(study.model, study.revision)
+        self.model = resolve(study.model, study.revision, base_folder=folder)
         self.data = load_data(
             data.source,
             Columns(data.text, data.prompt, data.completion, data.label, data.group, data.id),
@@ -43,25 +43,28 @@ class Context:
             base_folder=folder,
         )
         self._splits: dict[int, Splits] = {}
+        self._tokenizer: PreTrainedTokenizerBase | None = None
 
     @cached_property
     def device(self) -> str:
         """Where the work is done."""
         return pick_device(self.study.device)
 
-    @cached_property
+    @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The base model's."""
-        return self.load_model().tokenizer
+        return self._tokenizer or self.load_model().tokenizer
 
     def load_model(self) -> LoadedModel:
         """A fresh copy of the base model, on the device."""
-        return load(
+        loaded = load(
             self.model,
             dtype=self.study.dtype,
             device=self.device,
             trust_remote_code=self.study.trust_remote_code,
         )
+        self._tokenizer = loaded.tokenizer
+        return loaded
 
     @cached_property
     def population(self) -> tuple[tuple[Record, ...], dict[str, int]]:

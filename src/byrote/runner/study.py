@@ -23,9 +23,9 @@ from byrote.types import ByroteError, Splits
 SPLITS = "splits.parquet"
 
 
-def default_folder(study: Study) -> Path:
-    """Where results go when nobody says: byrote-results/NAME."""
-    return Path("byrote-results") / study.name
+def default_folder(name: str) -> Path:
+    """Where the results of a study go when nobody says."""
+    return Path("byrote-results") / name
 
 
 def run(
@@ -48,7 +48,7 @@ def run(
         folder = Path()
     else:
         study, folder = load_study(study, list(settings))
-    place = Path(out) if out is not None else default_folder(study)
+    place = Path(out) if out is not None else default_folder(study.name)
     runs = Path(store) if store is not None else place / "runs"
     return StudyRun(study, folder, place, Store(runs), progress or Progress()).do()
 

@@ -1,0 +1,162 @@
+"""What the command line prints: live progress in a terminal, plain lines elsewhere, tables."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from byrote.registry import ROOMS, discover
+from byrote.runner.progress import Progress
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from byrote.report.results import Results
+
+PLAIN_SECONDS = 10.0
+"""Plain progress says something at most so often within one stretch of work."""
+
+
+def out_console() -> Console:
+    """Standard output; wide when it is not a terminal, so that tables in a log are not broken."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+
+
+class PlainProgress(Progress):
+    """One line when a stretch begins, and one every few seconds."""
+
+    def __init__(self) -> None:
+        self.label, self.total, self.done_runs, self.all_runs = "", 0, 0, 0
+        self.began = self.said = time.monotonic()
+
+    def say(self, text: str) -> None:
+        """A line on standard error."""
+        print(text, file=sys.stderr, flush=True)
+
+    def runs(self, done: int, total: int) -> None:
+        """Remember how far the study is."""
+        self.done_runs, self.all_runs = done, total
+
+    def start(self, label: str, total: int) -> None:
+        """A new stretch; training after an epoch's scoring is not announced again."""
+        if label != self.label and "scoring epoch" not in label:
+            place = f"[{self.done_runs + 1}/{self.all_runs}] " if self.all_runs else ""
+            self.say(f"{place}{label}")
+            self.label, self.began = label, time.monotonic()
+        self.total, self.said = total, time.monotonic()
+
+    def advance(self, done: int, detail: str = "") -> None:
+        """A line where the last one is long ago, with the time that is left."""
+        now = time.monotonic()
+        if done and now - self.said >= PLAIN_SECONDS:
+            self.said = now
+            left = (now - self.began) / done * (self.total - done)
+            self.say(f"  {done}/{self.total} {detail} about {left:.0f} s left")
+
+
+class LiveProgress(Progress):
+    """Two bars: the study's runs, and the stretch of work in hand."""
+
+    def __init__(self, console: Console) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bars
+
+        self.bars = Bars(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[detail]}", style="dim"),
+            console=console,
+            transient=True,
+        )
+        self.study = self.bars.add_task("study", total=None, detail="")
+        self.work = self.bars.add_task("", total=None, detail="", visible=False)
+        self.bars.start()
+
+    def say(self, text: str) -> None:
+        """A line above the bars."""
+        self.bars.console.print(text, highlight=False, markup=False)
+
+    def runs(self, done: int, total: int) -> None:
+        """Move the upper bar."""
+        self.bars.update(self.study, completed=done, total=total)
+
+    def start(self, label: str, total: int) -> None:
+        """Start the lower bar again."""
+        self.bars.reset(self.work, total=total, description=label, detail="", visible=True)
+
+    def advance(self, done: int, detail: str = "") -> None:
+        """Move the lower bar."""
+        self.bars.update(self.work, completed=done, detail=detail)
+
+    def finish(self) -> None:
+        """Take the bars away."""
+        self.bars.stop()
+
+
+@contextlib.contextmanager
+def watching() -> Iterator[Progress]:
+    """Progress for a study, with Ctrl-C stopping it at the next safe moment and a second Ctrl-C at once."""
+    console = Console(stderr=True)
+    progress: Progress = LiveProgress(console) if console.is_terminal else PlainProgress()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if progress.stop_requested:
+            raise KeyboardInterrupt
+        progress.stop_requested = True
+        progress.say("stopping after the step in hand; once more stops at once")
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield progress
+    finally:
+        signal.signal(signal.SIGINT, before)
+        progress.finish()
+
+
+def listing(what: str | None) -> Table:
+    """What byrote has, of one kind or of all."""
+    from rich.table import Table
+
+    from byrote.study import shipped_studies
+
+    table = Table(show_edge=False, header_style="bold")
+    for column in ("kind", "name", "what it is"):
+        table.add_column(column, no_wrap=column != "what it is")
+    rooms = {f"{room}s" if room != "utility" else room: room for room in ROOMS}
+    for title, room in rooms.items():
+        if what in (None, title):
+            for name, component in discover(room).items():
+                table.add_row(room, name, component.summary())
+    if what in (None, "studies"):
+        for name, path in shipped_studies().items():
+            first = path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ").strip()
+            table.add_row("study", name, first)
+    return table
+
+
+def show_results(results: Results, folder: Path) -> None:
+    """The table, the answer in words, the warnings, and where the report is."""
+    from byrote.report.console import answer_text, summary_table, summary_text
+
+    console = out_console()
+    if console.is_terminal:
+        console.print(summary_table(results))
+    else:
+        print(summary_text(results))
+    print()
+    console.print(answer_text(results), markup=False, soft_wrap=not console.is_terminal)
+    for warning in results.warnings:
+        console.print(f"Note: {warning}", markup=False, soft_wrap=not console.is_terminal, style="dim")
+    console.print(f"\nReport: {os.path.relpath(folder / 'report.html')}", markup=False, soft_wrap=True)
