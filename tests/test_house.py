@@ -31,7 +31,8 @@ ARROWS = {
     "training": ISLAND | {"objectives"},
     "target": ISLAND | {"objectives"},  # tokens, padding and alignment are made once, for training and scoring
     "report": ISLAND | {"audit", "store"},
-    "runner": ANY_ROOM - {"cli", "__main__"},
+    "runner": ANY_ROOM - {"cli", "console", "__main__"},
+    "console": ANY_ROOM - {"cli", "__main__"},  # what the command line prints
     "cli": ANY_ROOM,
     "__main__": ANY_ROOM,
 }
