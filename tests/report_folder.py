@@ -40,8 +40,12 @@ def build(
     settings: Mapping[str, str] | None = None,
     unscorable: int = 0,
     copies: bool = False,
+    shift: float = 0.0,
 ) -> Manifest:
-    """Write the folder and return its manifest. Losses are normal; every draw comes from the seeds."""
+    """Write the folder and return its manifest. Losses are normal; every draw comes from the seeds.
+
+    `shift` makes members easier than nonmembers before any training: a split with a baseline of its own.
+    """
     sizes = {"member": members, "nonmember": nonmembers or members, "validation": 50, "test": test}
     split_columns: dict[str, list[object]] = {key: [] for key in ("seed", "record_id", "split", "group", "text_key")}
     base_losses: dict[str, float] = {}
@@ -51,7 +55,9 @@ def build(
         losses[seed] = {}
         for split, size in sizes.items():
             ids = [f"{split}-{seed}-{at:05d}" for at in rng.permutation(size)]
-            losses[seed][split] = dict(zip(ids, rng.normal(4.16, 0.45, size), strict=True))
+            losses[seed][split] = dict(
+                zip(ids, rng.normal(4.16 - shift * (split == "member"), 0.45, size), strict=True)
+            )
             base_losses |= losses[seed][split]
             groups = [f"group-{split}-{seed}-{at // 2}" if copies else record for at, record in enumerate(ids)]
             for column, values in zip(split_columns, ([seed] * size, ids, [split] * size, groups, ids), strict=True):

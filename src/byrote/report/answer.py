@@ -96,7 +96,7 @@ def answer(summary: Summary) -> list[str]:
     if attack is None:
         return ["This study asks for no membership attack, so it says nothing about leakage.", *_utility(summary)]
     sentences = [*_leaks(summary, attack), *_nothing(summary, attack), *_below(summary, attack)]
-    sentences += [*_unresolved(summary), *_utility(summary), *_failed(summary)]
+    sentences += [*_unresolved(summary, attack), *_utility(summary), *_failed(summary)]
     return [*sentences, "What one attack does not find, a stronger one may: nothing shown is not nothing there."]
 
 
@@ -160,11 +160,17 @@ def _below(summary: Summary, attack: Attack) -> list[str]:
     ]
 
 
-def _unresolved(summary: Summary) -> list[str]:
+def _unresolved(summary: Summary, attack: Attack) -> list[str]:
     found = summary.with_verdict("not resolved")
-    if not found:
-        return []
-    return [f"For {_names(found)} there are too few seeds or readable scores to say."]
+    known = [one for one in found if attack in one.auc and one.auc[attack].value is not None]
+    unknown = [one for one in found if one not in known]
+    seeds = len(summary.results.evidence.seeds)
+    sentences = []
+    if known:
+        sentences.append(f"For {_with_aucs(known, attack)}, {seeds} seeds are too few to say: they do not agree.")
+    if unknown:
+        sentences.append(f"For {_names(unknown)} there are too few readable scores to say.")
+    return sentences
 
 
 def _utility(summary: Summary) -> list[str]:

@@ -175,7 +175,8 @@ def score_distributions(summary: Summary, attack: Attack, look: dict[Configurati
                        "showarrow": False})  # fmt: skip
     layout = _layout(f"score of {attack.label}", "", None)
     layout["yaxis"] |= {"showticklabels": False, "showgrid": False, "range": [-0.04, len(known)]}
-    return {"data": traces, "layout": layout | {"height": 90 + 84 * len(known), "annotations": labels}}
+    layout |= {"height": 90 + 84 * len(known), "annotations": labels, "margin": {"l": 10, "r": 10, "t": 12, "b": 56}}
+    return {"data": traces, "layout": layout}
 
 
 def _filled(xs: list[float], ys: list[float], bottom: int, colour: str, hover: str) -> list[Figure]:

@@ -31,7 +31,7 @@
     layout.width = printing ? 660 : plot.clientWidth;
     if (narrow) {
       layout.font.size = 12;
-      layout.margin = { ...layout.margin, l: 46, r: 42 };
+      layout.margin = { ...layout.margin, l: Math.min(layout.margin.l, 46), r: Math.min(layout.margin.r, 42) };
       layout.xaxis.title.font = layout.yaxis.title.font = { size: 12 };
     }
     Plotly.react(plot, data, layout, {
