@@ -16,7 +16,7 @@ from byrote.report.findings import Configuration
 LIGHT = {
     "bg": "#fdfdfb", "panel": "#f4f4f0", "fg": "#1d1e20", "muted": "#5b6067", "line": "#d9dad6", "accent": "#0a58a8",
     "parameter-1": "#b3340a", "parameter-2": "#cc8400", "parameter-3": "#93207a", "parameter-4": "#6b5d3a",
-    "prompt-1": "#0a58a8", "prompt-2": "#12908e", "prompt-3": "#7566dd", "prompt-4": "#4a9bd6",
+    "prompt-1": "#0a58a8", "prompt-2": "#12908e", "prompt-3": "#7566dd", "prompt-4": "#3f8fca",
     "none-1": "#6b7078", "bad": "#a32014", "good": "#1c6b3c", "unsure": "#7a5a00",
 }  # fmt: skip
 DARK = {
