@@ -3,7 +3,8 @@
 Facts are stored once (weights, token statistics, scores); estimates never are. Every file is
 written beside its name, flushed to disk and renamed, and its SHA-256 is kept in `files.json`.
 A file that is absent, half-written or changed since reads as None, and its owner makes that
-piece again: nothing is trusted because it is there.
+piece again: nothing is trusted because it is there. A kill at any moment leaves the old file or
+the new one, and either counts.
 """
 
 from __future__ import annotations
@@ -20,13 +21,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from byrote.types import ByroteError
+from byrote.types import ByroteError, StudyError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 INDEX = "files.json"
 MANIFEST = "study.json"
+LOCK = ".lock"
+PART = ".part"
+"""Ends the name of what is being written; without its writer it is rubbish."""
+REMEMBERED = 4
+"""Hashes kept per file: the newest, and those that may still lie there had a kill come before the rename."""
 
 
 def canonical_json(value: Any) -> str:
@@ -45,6 +51,21 @@ def file_hash(path: Path) -> str:
 
 
 @contextlib.contextmanager
+def _writing_errors(path: Path) -> Iterator[None]:
+    """A full disk or a folder that cannot be written, as a ByroteError. safetensors raises no OSError for either."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else "") or str(error)
+        raise ByroteError(
+            f"cannot write {path}: {reason}. Free some space or choose another --out or --store; "
+            "everything finished so far is kept."
+        ) from error
+
+
+@contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """A path to write to that becomes `path` on success and vanishes on any failure.
 
@@ -52,24 +73,24 @@ def atomic_path(path: Path) -> Iterator[Path]:
     `path` before is then still whole.
     """
     temporary: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.chmod(0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise ByroteError(
-            f"cannot write {path}: {error.strerror or error}. Free some space or choose another --out or --store; "
-            "everything finished so far is kept."
-        ) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+    with _writing_errors(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PART, dir=path.parent)
+            os.close(handle)
+            temporary = Path(name)
+            yield temporary
+            _flush(temporary)
+            temporary.chmod(0o644)
+            os.replace(temporary, path)
+        finally:
+            if temporary is not None:
+                temporary.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb") as written:
+        os.fsync(written.fileno())
 
 
 def write_text(path: Path, text: str) -> None:
@@ -94,7 +115,7 @@ class RunFolder:
 
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path / ".lock", timeout=0)
+            lock = FileLock(self.path / LOCK, timeout=0)
             lock.acquire()
         except Timeout:
             raise ByroteError(
@@ -104,43 +125,85 @@ class RunFolder:
         except OSError as error:
             raise ByroteError(f"cannot use {self.path}: {error.strerror or error}. Choose another --store.") from error
         try:
+            self._sweep()
             yield
         finally:
             lock.release()
 
-    def _index(self) -> dict[str, str]:
+    def _sweep(self) -> None:
+        """Take away what a killed writer left: with the lock held, nobody is writing it."""
+        for path in list(self.path.rglob(f".*{PART}")):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+    def _index(self) -> dict[str, list[str]]:
         try:
             index = json.loads((self.path / INDEX).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
         return index if isinstance(index, dict) else {}
 
+    def _write_index(self, index: dict[str, list[str]]) -> None:
+        write_text(self.path / INDEX, json.dumps(index, indent=1, sort_keys=True))
+
     @contextlib.contextmanager
     def writing(self, name: str) -> Iterator[Path]:
         """A path to write file `name` to; on success it is in place and its hash in the index."""
         with atomic_path(self.path / name) as temporary:
             yield temporary
-            digest = file_hash(temporary)
-        index = self._index() | {name: digest}
-        write_text(self.path / INDEX, json.dumps(index, indent=1, sort_keys=True))
+            index = self._index()
+            # Before the rename, beside the hash of the file that still lies there.
+            index[name] = [file_hash(temporary), *index.get(name, [])][:REMEMBERED]
+            self._write_index(index)
+
+    @contextlib.contextmanager
+    def writing_folder(self, name: str) -> Iterator[Path]:
+        """An empty folder to fill; on success it replaces folder `name`, and its files' hashes are in the index."""
+        final, part = self.path / name, self.path / f".{name}{PART}"
+        with _writing_errors(final):
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir(parents=True)
+            yield part
+            files = [path for path in part.rglob("*") if path.is_file()]
+            for path in files:
+                _flush(path)
+            hashes = {f"{name}/{path.relative_to(part).as_posix()}": [file_hash(path)] for path in files}
+            others = {key: value for key, value in self._index().items() if not key.startswith(f"{name}/")}
+            shutil.rmtree(final, ignore_errors=True)
+            part.rename(final)
+        self._write_index(others | hashes)
 
     def intact(self, name: str) -> Path | None:
         """The path of file `name`, or None where it is absent or not what was written."""
         path = self.path / name
-        expected = self._index().get(name)
+        known = self._index().get(name, [])
         try:
-            return path if expected is not None and file_hash(path) == expected else None
+            return path if known and file_hash(path) in known else None
         except OSError:
             return None
 
+    def intact_folder(self, name: str) -> Path | None:
+        """The path of folder `name`, or None where it is absent or a file in it is not what was written."""
+        names = [key for key in self._index() if key.startswith(f"{name}/")]
+        return self.path / name if names and all(self.intact(key) for key in names) else None
+
     def remove(self, name: str) -> None:
+        """Take file `name` away, if it is there."""
         (self.path / name).unlink(missing_ok=True)
         index = self._index()
         if index.pop(name, None) is not None:
-            write_text(self.path / INDEX, json.dumps(index, indent=1, sort_keys=True))
+            self._write_index(index)
 
-    def remove_folder(self, name: str) -> None:
-        shutil.rmtree(self.path / name, ignore_errors=True)
+    def clear(self) -> None:
+        """Take everything away but the lock."""
+        for path in self.path.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != LOCK:
+                path.unlink()
 
     def write_json(self, name: str, value: Any) -> None:
         with self.writing(name) as path:
@@ -156,18 +219,11 @@ class RunFolder:
         with self.writing(name) as path:
             pyarrow.parquet.write_table(table, path, compression="zstd")
 
-    def read_table(self, name: str) -> pa.Table | None:
+    def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table | None:
         import pyarrow.parquet
 
         path = self.intact(name)
-        return None if path is None else pyarrow.parquet.read_table(path)
-
-    def stored_bytes(self, name: str) -> int:
-        """Size of file or folder `name`, 0 where it is absent."""
-        path = self.path / name
-        if path.is_file():
-            return path.stat().st_size
-        return sum(part.stat().st_size for part in path.rglob("*") if part.is_file())
+        return None if path is None else pyarrow.parquet.read_table(path, columns=columns)
 
 
 class Store:
@@ -243,12 +299,12 @@ class Manifest(BaseModel):
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
-        """Raises ByroteError where the folder holds no study, or one of another version."""
+        """Raises StudyError where the folder holds no study, ByroteError where it holds a damaged one."""
         path = folder / MANIFEST
         try:
             return cls.model_validate_json(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise ByroteError(f"{folder} holds no results of byrote: {MANIFEST} is missing there.") from None
+            raise StudyError(f"{folder} holds no results of byrote: {MANIFEST} is missing there.") from None
         except ValueError:
             raise ByroteError(
                 f"{path} cannot be read: it is damaged or of another version. Run the study again."

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from byrote.methods.base import Method
 from byrote.runner.context import Context
-from byrote.runner.one import COST, EXPERIMENT, HISTORY, STATE, TrainedRun
+from byrote.runner.one import COST, EXPERIMENT, HISTORY
 from byrote.runner.progress import Progress
 from byrote.runner.study import default_folder
+from byrote.runner.trained import STATE, TrainedRun
 from byrote.store import Store
 from byrote.study import Study, load_study
 

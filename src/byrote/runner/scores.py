@@ -46,7 +46,7 @@ def ensure_scores(run: Run, attacks: Sequence[MembershipAttack], splits: Splits,
                         "reason": reason,
                     }
                 )
-    return _append(run, SCORES, table, rows, "attack", {"score": pa.float64()})
+    return _append(run, SCORES, rows, "attack", {"score": pa.float64()})
 
 
 def ensure_utility(run: Run, measures: Sequence[Utility], splits: Splits, epochs: range) -> bool:
@@ -68,7 +68,7 @@ def ensure_utility(run: Run, measures: Sequence[Utility], splits: Splits, epochs
                     rows.append({**row, "value": value, "weight": weight, "reason": ""})
                 except Unscorable as unscorable:
                     rows.append({**row, "value": None, "weight": None, "reason": str(unscorable)})
-    return _append(run, UTILITY, table, rows, "utility", {"value": pa.float64(), "weight": pa.float64()})
+    return _append(run, UTILITY, rows, "utility", {"value": pa.float64(), "weight": pa.float64()})
 
 
 def _evidence(record: Record, stats: dict[str, TokenStats], base: dict[str, TokenStats]) -> Evidence:
@@ -87,7 +87,7 @@ def _unknown(
     return [record for record in records if (epoch, name, settings, record.id) not in known]
 
 
-def _append(run: Run, name: str, table: Any, rows: list[dict[str, Any]], kind: str, numbers: dict[str, Any]) -> bool:
+def _append(run: Run, name: str, rows: list[dict[str, Any]], kind: str, numbers: dict[str, Any]) -> bool:
     import pyarrow as pa
 
     if not rows:
@@ -95,5 +95,8 @@ def _append(run: Run, name: str, table: Any, rows: list[dict[str, Any]], kind: s
     texts = {"settings": pa.string(), "record_id": pa.string()}
     schema = pa.schema({"epoch": pa.int32(), kind: pa.string(), **texts, **numbers, "reason": pa.string()})
     with run.folder.locked():
-        run.folder.write_table(name, tables.merged(table, rows, schema))
+        table = run.folder.read_table(name)  # again: another study of this store may have added to it
+        known = set() if table is None else _keys(table, kind)
+        new = [row for row in rows if (row["epoch"], row[kind], row["settings"], row["record_id"]) not in known]
+        run.folder.write_table(name, tables.merged(table, new, schema))
     return True

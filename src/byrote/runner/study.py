@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import os
+import re
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
 from byrote._version import __version__
 from byrote.methods.base import Method
+from byrote.objectives.batching import out_of_memory
 from byrote.report.results import Results
 from byrote.runner import tables
 from byrote.runner.context import RECORDS, Context
 from byrote.runner.environment import describe
-from byrote.runner.one import BaseRun, TrainedRun
+from byrote.runner.one import BaseRun, Run
 from byrote.runner.progress import Progress
 from byrote.runner.scores import ensure_scores, ensure_utility
+from byrote.runner.trained import Diverged, TrainedRun
 from byrote.store import Cell, Manifest, Store, Trial, atomic_path
 from byrote.study import Study, as_spec, load_study
 from byrote.types import ByroteError, Splits
 
-SPLITS = "splits.parquet"
+SPLITS, ERRORS = "splits.parquet", "errors.txt"
 
 
 def default_folder(name: str) -> Path:
     """Where the results of a study go when nobody says."""
-    return Path("byrote-results") / name
+    # Not every system takes every character, and "." and ".." are other folders.
+    return Path("byrote-results") / (re.sub(r'[<>:"|?*]', "-", name).strip(" .") or "study")
 
 
 def run(
@@ -72,8 +76,11 @@ class StudyRun:
         study, progress = self.study, self.progress
         planned = list(study.cells())
         splits = {seed: self.context.splits(seed) for seed in study.seeds}
+        self._write_splits()
+        (self.out / ERRORS).unlink(missing_ok=True)
         for seed in study.seeds:
             self._base_cell(seed, splits)
+        self._manifest(splits).write(self.out)
         for number, (method, privacy, seed) in enumerate(planned):
             assert isinstance(method, Method)
             progress.runs(number, len(planned))
@@ -81,9 +88,7 @@ class StudyRun:
             self._manifest(splits).write(self.out)
         progress.runs(len(planned), len(planned))
         progress.finish()
-        self._write_splits()
-        self._manifest(splits).write(self.out)
-        if not self.worked:
+        if not self.worked and all(cell.status == "done" for cell in self.cells):
             progress.say("Everything was in the store already: nothing was trained and nothing scored.")
         results = Results.read(self.out)
         results.write(self.out)
@@ -91,11 +96,8 @@ class StudyRun:
 
     def _base_cell(self, seed: int, splits: dict[int, Splits]) -> None:
         everything = tuple({record.id: record for part in splits.values() for record in part.all()}.values())
-        worked = self.base.ensure(everything)
-        here = splits[seed]
-        worked |= ensure_scores(self.base, self.study.attacks, here, self.base, range(1))  # type: ignore[arg-type]
-        worked |= ensure_utility(self.base, self.study.utility, here, range(1))  # type: ignore[arg-type]
-        self.worked += worked
+        self.worked += self.base.ensure(everything)
+        self._score(self.base, splits[seed], range(1))
         self.cells.append(Cell(method="none", family="none", seed=seed, run_id=self.base.id, base_run_id=self.base.id))
 
     def _cell(self, method: Method, privacy: str, seed: int, splits: Splits) -> Cell:
@@ -114,11 +116,12 @@ class StudyRun:
         except ByroteError as error:
             message = str(error)
         except Exception as error:
-            message = (
-                f"{type(error).__name__}: {' '.join(str(error).split())[:500]} (a fault of byrote, see errors.txt)"
-            )
-            self.out.mkdir(parents=True, exist_ok=True)
-            with (self.out / "errors.txt").open("a", encoding="utf-8") as file:
+            said = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
+            if out_of_memory(error):
+                message = f"out of memory: use a smaller model, or a method with fewer trainable weights ({said})"
+            else:
+                message = f"{said} (a fault of byrote, see {ERRORS})"
+            with (self.out / ERRORS).open("a", encoding="utf-8") as file:
                 file.write(f"{method.name} {method.settings()} seed {seed}\n{traceback.format_exc()}\n")
         self.progress.say(f"{method.name} (seed {seed}) failed: {message}")
         return cell.model_copy(update={"status": "failed", "error": message})
@@ -131,12 +134,9 @@ class StudyRun:
         answer = self._trained(method, cell, rate)
         cell = cell.model_copy(update={"run_id": answer.id, "learning_rate": rate, "tried": tried})
         keep = study.keep == "all" or (study.keep == "adapters" and method.is_adapter)
-        worked = answer.ensure(splits, whole=True, keep=keep)
+        self.worked += answer.ensure(splits, whole=True, keep=keep)
         history = answer.history()
-        epochs = range(1, history["epochs"] + 1)
-        worked |= ensure_scores(answer, study.attacks, splits, self.base, epochs)  # type: ignore[arg-type]
-        worked |= ensure_utility(answer, study.utility, splits, epochs)  # type: ignore[arg-type]
-        self.worked += worked
+        self._score(answer, splits, range(1, history["epochs"] + 1))
         notes = list(history["notes"])
         if history["stopped_early"]:
             notes.append(f"Stopped early after epoch {history['epochs']}: the validation loss no longer fell.")
@@ -144,6 +144,10 @@ class StudyRun:
             edge = "lowest" if rate == rates[0] else "highest"
             notes.append(f"The best learning rate, {rate:g}, is the {edge} one tried: one beyond it may do better.")
         return cell.model_copy(update={"notes": notes})
+
+    def _score(self, run: Run, splits: Splits, epochs: range) -> None:
+        self.worked += ensure_scores(run, self.study.attacks, splits, self.base, epochs)  # type: ignore[arg-type]
+        self.worked += ensure_utility(run, self.study.utility, splits, epochs)  # type: ignore[arg-type]
 
     def _trained(self, method: Method, cell: Cell, rate: float, label: str = "") -> TrainedRun:
         experiment = self.study.experiment(
@@ -153,7 +157,10 @@ class StudyRun:
         return TrainedRun(self.context, experiment, method, f"{method.name}{label}{seeds}")
 
     def _try_rates(self, method: Method, cell: Cell, splits: Splits, rates: Sequence[float]) -> list[Trial]:
-        """Train at each rate; the validation records, which no attack sees, decide."""
+        """Train at each rate; the validation records, which no attack sees, decide.
+
+        A rate that diverges is out. Any other failure is the cell's: no rate is passed over because the disk was full.
+        """
         trials = []
         for rate in rates:
             run = self._trained(method, cell, rate, f" at rate {rate:g}")
@@ -162,7 +169,7 @@ class StudyRun:
                 self.worked += run.ensure(splits, whole=False, keep=False)
                 loss = run.history()["validation"][-1]["loss"]
                 trials.append(trial.model_copy(update={"validation_loss": loss}))
-            except ByroteError as error:
+            except Diverged as error:
                 trials.append(trial.model_copy(update={"error": str(error)}))
         if all(trial.validation_loss is None for trial in trials):
             raise ByroteError(f"no learning rate worked; at {rates[0]:g}: {trials[0].error}")

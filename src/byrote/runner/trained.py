@@ -1,0 +1,295 @@
+"""One training run: train, score after every epoch, and keep it all in its folder.
+
+Every piece is made only where it is missing: a run that was killed goes on from its last saved
+state, and a finished one is left alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from byrote.methods.base import Method
+from byrote.objectives.lm import Decoder
+from byrote.runner import tables
+from byrote.runner.context import Context
+from byrote.runner.environment import DECISIVE, describe, versions
+from byrote.runner.one import COST, ENVIRONMENT, EXPERIMENT, HISTORY, Run, stats_name
+from byrote.store import identity
+from byrote.study import Experiment
+from byrote.types import ByroteError, Record, Splits, StudyError, TokenStats, text_key
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from byrote.target import Target
+    from byrote.training.loop import Plan, Training
+
+STATE, DIVERGED, LEDGER, WEIGHTS = "state.safetensors", "diverged.json", "ledger.json", "weights"
+
+
+class Diverged(ByroteError):
+    """Training at this learning rate leads nowhere: a fact of the run, which is kept like any other."""
+
+
+def mean_loss(stats: Sequence[TokenStats]) -> float:
+    """Loss per target token over all tokens of all texts, in nats. Raises Diverged where it is not finite."""
+    loss = -float(np.concatenate([one.log_prob for one in stats]).mean(dtype=np.float64))
+    if not math.isfinite(loss):
+        raise Diverged(f"training diverged: the validation loss is {loss}. Use a lower learning_rate, or auto.")
+    return loss
+
+
+class TrainedRun(Run):
+    """A method trained on the members of one split."""
+
+    experiment: Experiment
+
+    def __init__(self, context: Context, experiment: Experiment, method: Method, label: str) -> None:
+        super().__init__(context, experiment)
+        self.method, self.label = method, label
+
+    def is_done(self, records: Sequence[Record], *, keep: bool) -> bool:
+        """Whether the run is trained, scored on these records after every epoch, and its weights kept if asked."""
+        epochs = self.history().get("epochs", 0)
+        pieces = all(self.folder.intact(name) for name in (COST, ENVIRONMENT, EXPERIMENT))
+        kept = not keep or self.folder.intact_folder(WEIGHTS) is not None
+        return bool(epochs) and pieces and kept and self._scored(epochs, records)
+
+    def _scored(self, epochs: int, records: Sequence[Record]) -> bool:
+        return all(self.has(epoch, records) for epoch in range(1, epochs + 1))
+
+    def ensure(self, splits: Splits, *, whole: bool, keep: bool) -> bool:
+        """Train and score whatever is missing; whether there was anything to do.
+
+        `whole` scores all records after every epoch; a run that only answers for its learning rate is
+        scored on the validation records alone. Raises Diverged, from the store where that is known.
+        """
+        records = splits.all() if whole else splits.validation
+        if self.is_done(records, keep=keep):
+            return False
+        failure = self.folder.read_json(DIVERGED)
+        if failure and not self._changed_libraries():
+            raise Diverged(failure["message"])
+        with self.folder.locked():
+            if self.is_done(records, keep=keep):  # by another process, a moment ago
+                return False
+            self._start_folder()
+            try:
+                self._train(splits, records, keep)
+            except Diverged as error:
+                self.folder.write_json(DIVERGED, {"message": str(error)})
+                self.folder.remove(STATE)
+                raise
+        return True
+
+    def _changed_libraries(self) -> list[str]:
+        """What has another version than when this run began: "torch 2.12 → 2.13"."""
+        before, now = (self.folder.read_json(ENVIRONMENT) or {}).get("versions", {}), versions()
+        changed = [name for name in DECISIVE if before and before.get(name) != now.get(name)]
+        return [f"{name} {before.get(name)} → {now.get(name)}" for name in changed]
+
+    def _start_folder(self) -> None:
+        if changed := self._changed_libraries():
+            say = self.context.progress.say
+            say(f"{self.label}: starts again, because the libraries changed ({', '.join(changed)})")
+            self.folder.clear()
+        self.folder.write_json(EXPERIMENT, self.experiment.model_dump(mode="json"))
+        self.folder.write_json(ENVIRONMENT, describe(self.context.device))
+        self.folder.write_json(LEDGER, None)
+
+    def _train(self, splits: Splits, records: Sequence[Record], keep: bool) -> None:
+        from byrote.training.cost import seeded
+
+        with seeded(self._seed("training")):
+            attached = self.method.attach(self.context.load_model().model)
+            model = attached.model
+            training, target = self._training(model, splits)
+            if self._resumed(training, records):
+                validation, stopped = self._epochs(training, target, splits, records)
+                notes = [*attached.notes, *self._notes(training, target, splits)]
+                self._finish(training, model, validation, stopped, notes, keep)
+                return
+        self._train(splits, records, keep)
+
+    def _resumed(self, training: Training, records: Sequence[Record]) -> bool:
+        """Go on from the saved state, if there is one. False where it cannot be used, and is gone now."""
+        if not self.folder.intact(STATE):
+            return True
+        training.resume(self.folder.path / STATE)
+        position, say = training.position, self.context.progress.say
+        # The epoch at whose very end the state was saved is scored again; those before it cannot be.
+        if self._scored(position.epoch if position.batch else position.epoch - 1, records):
+            say(f"{self.label}: goes on after step {position.step}")
+            return True
+        say(f"{self.label}: starts again, because scores of an earlier epoch are missing")
+        self.folder.remove(STATE)
+        return False
+
+    def _epochs(
+        self, training: Training, target: Target, splits: Splits, records: Sequence[Record]
+    ) -> tuple[list[float], bool]:
+        """Train to the end, scoring every epoch; the validation losses, and whether it stopped early."""
+        validation: list[float] = []
+        self._announce(training)
+        try:
+            for epoch in training.run(lambda: self._between_steps(training)):
+                self._save_state(training)
+                self.score(target, epoch, records, self.label)
+                for known in range(len(validation) + 1, epoch + 1):
+                    validation.append(self._validation_loss(known, splits))
+                if self._should_stop(validation):
+                    return validation, True
+                self._announce(training)
+        except ByroteError as error:
+            if str(error).startswith("training diverged"):
+                raise Diverged(str(error)) from None
+            raise
+        return validation, False
+
+    def _seed(self, purpose: str) -> int:
+        """A seed of its own for each purpose, from the experiment's."""
+        return int(identity({"seed": self.experiment.seed, "purpose": purpose})[:8], 16)
+
+    def _training(self, model: nn.Module, splits: Splits) -> tuple[Training, Target]:
+        from byrote.training.loop import Training
+        from byrote.training.losses import example_loss, only_the_head_trains
+
+        context = self.context
+        frozen_body = only_the_head_trains(Decoder(model))
+        target = self.target(model, remember=frozen_body)
+        self._check_room(model, target, splits)
+        self._check_targets(target, splits)
+        examples = [e for e in target.encode([record.text for record in splits.members]) if e.targets]
+        loss = example_loss(target.decoder, examples, target.pad_token_id, context.device)
+        training = Training(
+            model,
+            loss,
+            [len(example.ids) for example in examples],
+            self._plan(),
+            device=context.device,
+            on_step=lambda done, steps, loss: context.progress.advance(done, f"loss {loss:.3f}"),
+        )
+        return training, target
+
+    def _check_room(self, model: nn.Module, target: Target, splits: Splits) -> None:
+        """All methods and the base must read the same tokens of a text, so virtual tokens may not crowd any out."""
+        limit = getattr(model.config, "max_position_embeddings", None)
+        longest = max(len(example.ids) for example in target.encode([record.text for record in splits.all()]))
+        if limit is not None and longest + self.method.virtual_tokens > limit:
+            raise StudyError(
+                f"{self.method.name}: {self.method.virtual_tokens} virtual tokens and texts of {longest} tokens do "
+                f"not fit the model's {limit} positions. Set max_length: {limit - self.method.virtual_tokens}."
+            )
+
+    def _check_targets(self, target: Target, splits: Splits) -> None:
+        """There is something to learn, and something to validate on."""
+        for name, records in (("member", splits.members), ("validation record", splits.validation)):
+            if not any(example.targets for example in target.encode([record.text for record in records])):
+                raise StudyError(
+                    f"none of the {len(records)} {name}s has a token to predict: each text is shorter than two tokens. "
+                    "Is it the right column? data.min_tokens leaves short texts out."
+                )
+
+    def _plan(self) -> Plan:
+        from byrote.training.loop import Plan
+
+        e = self.experiment
+        return Plan(
+            epochs=e.epochs,
+            batch_size=e.batch_size,
+            learning_rate=e.learning_rate,
+            warmup_ratio=e.warmup_ratio,
+            lr_scheduler_type=e.lr_scheduler_type,
+            weight_decay=e.weight_decay,
+            max_grad_norm=e.max_grad_norm,
+            seed=self._seed("order"),
+            max_steps=e.max_steps,
+        )
+
+    def _announce(self, training: Training) -> None:
+        if not training.finished():
+            self.context.progress.start(f"{self.label}: training", training.steps)
+            self.context.progress.advance(training.position.step)
+
+    def _between_steps(self, training: Training) -> None:
+        progress = self.context.progress
+        if training.due_for_saving or progress.stop_requested:
+            self._save_state(training)
+        progress.check()
+
+    def _save_state(self, training: Training) -> None:
+        with self.folder.writing(STATE) as path:
+            training.save(path)
+
+    def _validation_loss(self, epoch: int, splits: Splits) -> float:
+        """From the statistics on disk."""
+        stats = self.stats(epoch)
+        found = [stats[text_key(record.text)] for record in splits.validation]
+        return mean_loss([one for one in found if len(one)])
+
+    def _should_stop(self, validation: list[float]) -> bool:
+        patience = self.experiment.early_stop
+        return patience is not None and len(validation) - 1 - int(np.argmin(validation)) >= patience
+
+    def _notes(self, training: Training, target: Target, splits: Splits) -> list[str]:
+        notes = []
+        members = target.encode([record.text for record in splits.members])
+        if cut := sum(1 for example in members if example.truncated_tokens):
+            notes.append(f"{cut} of {len(members)} members were cut to {target.max_length} tokens (max_length).")
+        if empty := sum(1 for example in members if not example.targets):
+            notes.append(f"{empty} of {len(members)} members have no token to train on and were left out.")
+        if training.position.micro_batch_size < self.experiment.batch_size:
+            notes.append(f"Memory allowed {training.position.micro_batch_size} records at a time.")
+        return notes
+
+    def _finish(
+        self, training: Training, model: nn.Module, validation: list[float], stopped: bool, notes: list[str], keep: bool
+    ) -> None:
+        position = training.position
+        if keep:
+            self._keep_weights(model)
+        scoring = [self.folder.read_table(stats_name(epoch)) for epoch in range(1, position.epoch + 1)]
+        trained = sum(parameter.numel() for parameter in training.parameters.values())
+        self.folder.write_json(
+            COST,
+            {
+                "train_seconds": position.seconds,
+                "tokens_per_second": position.tokens / position.seconds if position.seconds else 0.0,
+                "peak_memory_bytes": position.peak_memory_bytes,
+                "trainable_parameters": trained,
+                "total_parameters": sum(parameter.numel() for parameter in model.parameters()),
+                "stored_bytes": sum(p.numel() * p.element_size() for p in training.parameters.values()),
+                "scoring_seconds": sum(tables.seconds_of(table) for table in scoring if table is not None),
+            },
+        )
+        self.folder.write_json(
+            HISTORY,
+            {
+                "epochs": position.epoch,
+                "stopped_early": stopped,
+                "losses": [asdict(point) for point in position.losses],
+                "validation": [{"epoch": epoch, "loss": loss} for epoch, loss in enumerate(validation, 1)],
+                "notes": notes,
+            },
+        )
+        self.folder.remove(STATE)
+
+    def _keep_weights(self, model: nn.Module) -> None:
+        """The tuned weights as their library saves them, put in place whole or not at all."""
+        from transformers.utils import logging
+
+        bars: Any = logging
+        shown = bars.is_progress_bar_enabled()
+        bars.disable_progress_bar()  # it would tear ours
+        options = {"save_embedding_layers": False} if self.method.is_adapter else {}
+        try:
+            with self.folder.writing_folder(WEIGHTS) as folder:
+                model.save_pretrained(folder, **options)  # type: ignore[operator]
+        finally:
+            if shown:
+                bars.enable_progress_bar()

@@ -1,0 +1,235 @@
+"""What a person writes (Study), what it expands to (Experiment), and the identities of both.
+
+An Experiment holds everything that changes the weights and nothing else; its id is the hash of
+exactly that. Attacks, utility measures, the store and the device are not in it, so asking a new
+question of a trained model costs no training.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from byrote.registry import Component, make
+from byrote.types import StudyError
+
+# The part of a run's identity that stands for byrote's own training code: raised whenever the
+# same experiment would give other weights than before, so that old runs are not taken for new.
+RECIPE = 1
+
+Rate = Annotated[float, Field(gt=0, le=100)]
+LearningRate = Literal["auto"] | Rate
+
+
+def _reads(room: str) -> BeforeValidator:
+    """Reads a component of a room from its name, or from a mapping with its settings."""
+
+    def read(value: Any) -> Any:
+        if isinstance(value, Component):
+            return value
+        if not isinstance(value, str | dict):
+            raise ValueError(
+                f"each {room} is a name, or a mapping with 'name' and settings; got {value!r}".replace(
+                    "None", "nothing"
+                )
+            )
+        try:
+            component = make(room, value)
+            json.dumps(component.model_dump(mode="json"), allow_nan=False)
+        except StudyError as error:
+            raise ValueError(str(error)) from None
+        except ValueError:
+            raise ValueError(f"{room} {component.name}: every setting must be a finite number") from None
+        return component
+
+    return BeforeValidator(read)
+
+
+def as_spec(component: Component) -> dict[str, Any]:
+    """A component as a study spells it, with every setting: {"name": "lora", "r": 8, ...}."""
+    return {"name": component.name, **component.model_dump(mode="json")}
+
+
+_written = PlainSerializer(as_spec, return_type=dict)
+_Method = Annotated[Component, _reads("method"), _written]
+_Attack = Annotated[Component, _reads("attack"), _written]
+_Utility = Annotated[Component, _reads("utility"), _written]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        # YAML reads yes and no as truth values, which Python would take for 1 and 0.
+        values = value if isinstance(value, list) else [value]
+        if cls.model_fields[info.field_name or ""].annotation is not bool and any(isinstance(v, bool) for v in values):
+            raise ValueError("yes, no, true and false are truth values, not numbers or names")
+        return value
+
+
+class Data(_Strict):
+    """Where the records come from, and how many of them take which part."""
+
+    source: str = Field(min_length=1)
+    text: str | None = None
+    prompt: str | None = None
+    completion: str | None = None
+    label: str | None = None
+    group: str | None = None
+    id: str | None = None
+    split: str = "train"
+    revision: str | None = None
+    members: int = Field(ge=2)
+    nonmembers: int | None = Field(default=None, ge=2)
+    validation: int | None = Field(default=None, ge=1)
+    test: int | None = Field(default=None, ge=1)
+    min_tokens: int | None = Field(default=None, ge=1)
+    max_tokens: int | None = Field(default=None, ge=1)
+    near_duplicates: float = Field(default=0.8, gt=0, le=1)
+    on_bad_rows: Literal["error", "skip"] = "error"
+
+    @model_validator(mode="after")
+    def _one_shape(self) -> Data:
+        if self.text is not None and (self.prompt is not None or self.completion is not None):
+            raise ValueError("give either text, or prompt and completion, not both")
+        if (self.prompt is None) != (self.completion is None):
+            raise ValueError("prompt and completion go together: name both columns")
+        if self.min_tokens and self.max_tokens and self.min_tokens > self.max_tokens:
+            raise ValueError(f"min_tokens {self.min_tokens} is above max_tokens {self.max_tokens}")
+        return self
+
+
+class Training(_Strict):
+    """What training a run takes besides its data, method and seed. TrainingArguments' names where those exist."""
+
+    objective: Literal["lm"] = "lm"
+    epochs: int = Field(default=3, ge=1)
+    max_steps: int | None = Field(default=None, ge=1)
+    batch_size: int = Field(default=16, ge=1)
+    warmup_ratio: float = Field(default=0.05, ge=0, lt=1)
+    lr_scheduler_type: Literal["linear", "constant"] = "linear"
+    weight_decay: float = Field(default=0.0, ge=0)
+    max_grad_norm: float | None = Field(default=1.0, gt=0)
+    max_length: int = Field(default=512, ge=2)
+    early_stop: int | None = Field(default=None, ge=1)
+    """Stop after so many epochs without a better validation loss. None: never."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+
+def _as_list(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
+class Study(Training):
+    """A whole study, as its YAML file spells it."""
+
+    name: str = Field(min_length=1, max_length=100)
+    question: str = "Which fine-tuning methods memorise their training records, and at what utility?"
+    model: str = Field(min_length=1)
+    revision: str | None = None
+    trust_remote_code: bool = False
+    data: Data
+    methods: Annotated[list[_Method], BeforeValidator(_as_list), Field(min_length=1)]
+    privacy: Annotated[list[Literal["none"]], BeforeValidator(_as_list), Field(min_length=1)] = ["none"]
+    attacks: Annotated[list[_Attack], BeforeValidator(_as_list)] = Field(
+        default_factory=lambda: [make("attack", name) for name in ("loss", "reference", "zlib", "min-k", "min-k++")]
+    )
+    utility: Annotated[list[_Utility], BeforeValidator(_as_list)] = Field(
+        default_factory=lambda: [make("utility", "perplexity")]
+    )
+    learning_rate: LearningRate = "auto"
+    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**63)]], BeforeValidator(_as_list), Field(min_length=1)] = [0]
+    keep: Literal["adapters", "all", "none"] = "adapters"
+    device: str = "auto"
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        if "/" in name or "\\" in name or not name.isprintable():
+            raise ValueError("a name may not have slashes, line ends or control characters: a folder is named after it")
+        return name
+
+    @field_validator("methods", "attacks", "utility", "privacy", "seeds")
+    @classmethod
+    def _nothing_twice(cls, values: list[Any]) -> list[Any]:
+        seen = set()
+        for value in values:
+            key = json.dumps(as_spec(value), sort_keys=True) if isinstance(value, Component) else value
+            if key in seen:
+                raise ValueError(f"{getattr(value, 'name', value)} stands twice with the same settings")
+            seen.add(key)
+        return values
+
+    def cells(self) -> Iterator[tuple[Component, str, int]]:
+        """Every (method, privacy, seed) of the study, seeds outermost, in the order written."""
+        for seed in self.seeds:
+            for privacy in self.privacy:
+                for method in self.methods:
+                    yield method, privacy, seed
+
+    def rates(self, method: Component) -> tuple[float, ...]:
+        """The learning rates to try for a method: the given one, or its grid where `auto` stands."""
+        given = getattr(method, "learning_rate", None) or self.learning_rate
+        return tuple(type(method).learning_rates) if given == "auto" else (float(given),)  # type: ignore[attr-defined]
+
+    def experiment(
+        self, method: Component, privacy: str, seed: int, learning_rate: float, *, model: str, data: str
+    ) -> Experiment:
+        """The experiment of one cell; `model` and `data` are the fingerprints of what was loaded."""
+        return Experiment(
+            **{name: getattr(self, name) for name in Training.model_fields},
+            recipe=RECIPE,
+            model=model,
+            source=data,
+            data=_identity_of_data(self.data),
+            method=as_spec(method.model_copy(update={"learning_rate": None})),
+            privacy=privacy,
+            learning_rate=learning_rate,
+            seed=seed,
+        )
+
+    def base(self, *, model: str, data: str) -> BaseExperiment:
+        """The untuned base model over this data, shared by all methods and seeds."""
+        return BaseExperiment(recipe=RECIPE, model=model, source=data, max_length=self.max_length, dtype=self.dtype)
+
+
+def _identity_of_data(data: Data) -> dict[str, Any]:
+    """The fields that decide which records land where; where they lie is in the fingerprint instead."""
+    return data.model_dump(exclude={"source", "revision", "split"})
+
+
+class Experiment(Training):
+    """One run: everything that changes the weights, and nothing else."""
+
+    recipe: int
+    model: str
+    source: str
+    data: dict[str, Any]
+    method: dict[str, Any]
+    privacy: str
+    learning_rate: float
+    seed: int
+
+
+class BaseExperiment(_Strict):
+    """The untuned base model, scored on the same data."""
+
+    recipe: int
+    model: str
+    source: str
+    max_length: int
+    dtype: str

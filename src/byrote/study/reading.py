@@ -1,0 +1,206 @@
+"""From a YAML file to a checked study; every mistake is named with its line and the nearest right word."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from byrote.registry import nearest
+from byrote.study.model import Data, Study
+from byrote.types import StudyError
+
+# Names that other tools use, and ours. A key on the left is an error that names the right one.
+ELSEWHERE = {
+    "num_train_epochs": "epochs",
+    "num_epochs": "epochs",
+    "per_device_train_batch_size": "batch_size",
+    "train_batch_size": "batch_size",
+    "gradient_accumulation_steps": "batch_size",
+    "lr": "learning_rate",
+    "max_seq_length": "max_length",
+    "block_size": "max_length",
+    "model_name": "model",
+    "model_name_or_path": "model",
+    "base_model": "model",
+    "dataset": "data",
+    "dataset_name": "data.source",
+    "text_column": "data.text",
+    "label_column": "data.label",
+    "group_column": "data.group",
+    "seed": "seeds",
+    "method": "methods",
+    "attack": "attacks",
+    "early_stopping": "early_stop",
+    "early_stopping_patience": "early_stop",
+    "max_grad_norm_dp": "privacy: {clip_norm}",
+    "target_epsilon": "privacy: {epsilon}",
+}
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that refuses a key given twice, where YAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys: list[Any] = []
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if key in keys:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
+            keys.append(key)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(text: str, where: str) -> dict[str, Any]:
+    """The mapping in a YAML text. Raises StudyError that names the line."""
+    try:
+        loader = _Loader(text)
+        try:
+            value = loader.get_single_data()
+        finally:
+            loader.dispose()
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        hint = ". YAML indents with spaces, not with tabs." if "'\\t'" in str(error.problem) else ""
+        raise StudyError(f"{where}: {line}{error.problem or error}{hint}") from None
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        raise StudyError(f"{where}: {' '.join(str(error).split())}") from None
+    if not isinstance(value, dict):
+        raise StudyError(f"{where}: a study is a mapping of settings (name: ..., model: ..., data: ...)")
+    return value
+
+
+def override(raw: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
+    """The raw study with `key.path=value` assignments applied; values are read as YAML."""
+    try:
+        changed: dict[str, Any] = json.loads(json.dumps(raw, default=str))
+    except (ValueError, RecursionError):
+        raise StudyError("the study refers to itself: an alias (*name) stands inside its own anchor (&name)") from None
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        if not equals or not all(path.split(".")):
+            raise StudyError(f"--set {assignment!r}: write key=value, for example --set epochs=2")
+        try:
+            value = yaml.load(text, _Loader)
+        except (yaml.YAMLError, ValueError, RecursionError):
+            raise StudyError(f"--set {assignment!r}: the value is not YAML") from None
+        *parents, last = path.split(".")
+        place = changed
+        for parent in parents:
+            step = place.setdefault(parent, {})
+            if not isinstance(step, dict):
+                raise StudyError(f"--set {assignment!r}: {parent} is not a mapping; set the whole of {parent}")
+            place = step
+        place[last] = value
+    return changed
+
+
+def study_from(raw: Mapping[str, Any], where: str, text: str = "", assigned: Sequence[str] = ()) -> Study:
+    """A checked study. Raises StudyError that names the file, the line, the key and the nearest right one.
+
+    `text` is the YAML that `raw` was read from, `assigned` the paths that --set changed in it.
+    """
+    try:
+        return Study.model_validate(dict(raw))
+    except ValidationError as error:
+        problems = error.errors()
+        # A misspelt key makes the right one missing: the misspelt one is what to show.
+        problem = next((each for each in problems if each["type"] == "extra_forbidden"), problems[0])
+        path = _in_study(problem["loc"], raw)
+        line = _line_of(text, path)
+        place = f"{where}, line {line}" if line else where
+        dotted = ".".join(map(str, path))
+        if any(dotted == name or dotted.startswith(f"{name}.") for name in assigned):
+            place = f"{where}, with --set {dotted}"
+        if problem["type"] == "extra_forbidden":
+            raise StudyError(f"{place}: {_unknown_key(path)}") from None
+        if problem["type"] == "missing":
+            raise StudyError(f"{place}: {'.'.join(map(str, problem['loc']))} is missing") from None
+        alike = [each for each in problems if _in_study(each["loc"], raw) == path]
+        raise StudyError(f"{place}: {dotted}: {_in_words(alike)}") from None
+
+
+def _in_study(location: tuple[int | str, ...], raw: Mapping[str, Any]) -> list[str | int]:
+    """The part of a pydantic location that a person wrote; the rest names branches of a type."""
+    place: Any = raw
+    path: list[str | int] = []
+    for part in location:
+        inside = isinstance(place, dict) and part in place
+        if not inside and not (isinstance(place, list) and isinstance(part, int) and part < len(place)):
+            break
+        path.append(part)
+        place = place[part]
+    return path
+
+
+def _unknown_key(path: list[str | int]) -> str:
+    key, inside = str(path[-1]), path[0] == "data" and len(path) > 1
+    here, there = (Data, Study) if inside else (Study, Data)
+    if key in ELSEWHERE:
+        return f"unknown key {key!r}: byrote calls it {ELSEWHERE[key]!r}."
+    if key in there.model_fields:
+        return f"unknown key {key!r}: it belongs {'at the top level' if inside else 'under data'}."
+    return f"unknown key {key!r}.{nearest(key, here.model_fields)} Known: {', '.join(here.model_fields)}."
+
+
+def _in_words(problems: Sequence[Any]) -> str:
+    """What is wrong with one value; several problems are the branches of a choice."""
+    first = problems[0]
+    if first["type"] == "value_error":
+        return str(first["msg"]).removeprefix("Value error, ")
+    if first["type"] == "model_type":
+        return f"must be a mapping of settings, not {first['input']!r}"
+    musts = [str(each["msg"]).removeprefix("Input should be ") for each in problems]
+    got = "nothing" if first["input"] is None else repr(first["input"])
+    return f"must be {', or '.join(dict.fromkeys(musts))}; got {got}"
+
+
+def _line_of(text: str, path: list[str | int]) -> int | None:
+    """The line (from 1) on which the deepest known part of a path stands in a YAML text."""
+    if not text:
+        return None
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    line = None
+    for part in path:
+        if isinstance(node, yaml.MappingNode):
+            found = [(key, value) for key, value in node.value if key.value == part]
+            if not found:
+                break
+            line, node = found[0][0].start_mark.line + 1, found[0][1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+        else:
+            break
+    return line
+
+
+def shipped_studies() -> dict[str, Path]:
+    """The studies that come with byrote, by name: in the package, or beside it in a checkout."""
+    here = Path(__file__).resolve().parents[1]
+    folder = next((f for f in (here / "studies", here.parents[1] / "studies") if f.is_dir()), None)
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))} if folder else {}
+
+
+def load_study(reference: str | Path, assignments: Sequence[str] = ()) -> tuple[Study, Path]:
+    """A study from a file or by the name of a shipped one, and the folder its paths are relative to."""
+    path = Path(reference)
+    if not path.is_file():
+        shipped = shipped_studies()
+        if str(reference) not in shipped:
+            near = nearest(path.stem, list(shipped))
+            raise StudyError(f"no study file {str(reference)!r}.{near} Shipped studies: {', '.join(shipped)}.")
+        path = shipped[str(reference)]
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise StudyError(f"cannot read the study {path}: {error}") from None
+    changed = override(read_yaml(text, str(path)), assignments)
+    assigned = [assignment.partition("=")[0] for assignment in assignments]
+    return study_from(changed, str(path), text, assigned), path.resolve().parent
