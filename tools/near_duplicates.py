@@ -1,0 +1,105 @@
+"""Near-duplicates of paragraphs: MinHash finds the candidates, exact set arithmetic decides.
+
+Two paragraphs nearly repeat each other when the Jaccard similarity of their sets of 5-word shingles reaches
+`JACCARD`; a paragraph nearly repeats a body of text when more than `CONTAINED` of its 8-word shingles occur in it,
+which catches templates whose slots are spread over many paragraphs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from datasketch import MinHash, MinHashLSH
+
+JACCARD = 0.5
+CONTAINED = 0.5
+PERMUTATIONS = 128
+CANDIDATE_THRESHOLD = 0.4  # below JACCARD, so that the sketch's error seldom hides a true pair
+
+_WORD = re.compile(r"[a-z0-9]+")
+
+
+def shingles(text: str, length: int) -> frozenset[int]:
+    """64-bit hashes of the runs of `length` words (letters and digits, lower case); a shorter text is one run."""
+    words = _WORD.findall(text.lower())
+    runs = (" ".join(words[i : i + length]) for i in range(max(1, len(words) - length + 1)))
+    return frozenset(int.from_bytes(hashlib.blake2b(run.encode(), digest_size=8).digest()) for run in runs)
+
+
+def jaccard(left: frozenset[int], right: frozenset[int]) -> float:
+    return len(left & right) / len(left | right)
+
+
+def _low_bits(shingle: bytes) -> int:
+    return int.from_bytes(shingle[-4:])
+
+
+def sketches(sets: Sequence[frozenset[int]]) -> Iterable[MinHash]:
+    rows = ([shingle.to_bytes(8) for shingle in sorted(items)] for items in sets)
+    return MinHash.generator(rows, num_perm=PERMUTATIONS, seed=1, hashfunc=_low_bits)
+
+
+class Body:
+    """Texts met so far; tells whether another one nearly repeats any of them."""
+
+    def __init__(self) -> None:
+        self.index = MinHashLSH(threshold=CANDIDATE_THRESHOLD, num_perm=PERMUTATIONS)
+        self.sets: list[frozenset[int]] = []
+        self.runs: set[int] = set()
+
+    def add(self, five: frozenset[int], eight: frozenset[int], sketch: MinHash) -> None:
+        self.index.insert(len(self.sets), sketch, check_duplication=False)
+        self.sets.append(five)
+        self.runs |= eight
+
+    def repeats(self, five: frozenset[int], eight: frozenset[int], sketch: MinHash) -> bool:
+        if len(eight & self.runs) > CONTAINED * len(eight):
+            return True
+        return any(jaccard(five, self.sets[key]) >= JACCARD for key in self.index.query(sketch))
+
+
+def body_of(texts: Sequence[str]) -> Body:
+    """Every text of a release, as what later ones must not repeat."""
+    body = Body()
+    fives = [shingles(text, 5) for text in texts]
+    for text, five, sketch in zip(texts, fives, sketches(fives), strict=True):
+        body.add(five, shingles(text, 8), sketch)
+    return body
+
+
+def distinct(texts: Sequence[str], *others: Body) -> list[str]:
+    """The texts, in order, that nearly repeat neither an earlier one that was kept nor a text of `others`."""
+    kept: list[str] = []
+    seen = Body()
+    fives = [shingles(text, 5) for text in texts]
+    for text, five, sketch in zip(texts, fives, sketches(fives), strict=True):
+        eight = shingles(text, 8)
+        if any(body.repeats(five, eight, sketch) for body in (seen, *others)):
+            continue
+        seen.add(five, eight, sketch)
+        kept.append(text)
+    return kept
+
+
+def worst_pair(left: Sequence[str], right: Sequence[str] | None = None) -> float:
+    """The largest exact Jaccard similarity over all pairs, by an inverted index. For checks."""
+    pool = left if right is None else right
+    where: dict[int, list[int]] = {}
+    fives = [shingles(text, 5) for text in pool]
+    for index, five in enumerate(fives):
+        for shingle in five:
+            where.setdefault(shingle, []).append(index)
+    worst = 0.0
+    for index, text in enumerate(left):
+        five = shingles(text, 5)
+        shared: dict[int, int] = {}
+        for shingle in five:
+            for other in where.get(shingle, ()):
+                if right is not None or other < index:
+                    shared[other] = shared.get(other, 0) + 1
+        ratios = [count / (len(five) + len(fives[other]) - count) for other, count in shared.items()]
+        worst = max(worst, float(np.max(ratios)) if ratios else 0.0)
+    return worst
