@@ -1,0 +1,1 @@
+"""Base models: where their files are, and how they are loaded."""

@@ -1,0 +1,238 @@
+"""From a reference in a study to a model that is ready to use.
+
+`resolve` says which model is meant, quickly and without torch; `load` brings it into memory.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from byrote.models import fingerprint, gguf, hub
+from byrote.models.base import BuiltinModel, cache_folder
+from byrote.registry import make, names, nearest
+from byrote.types import StudyError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+DTYPES = ("float32", "bfloat16", "float16")
+APPROXIMATE = "weights de-quantised to float32: approximations of the published ones"
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedModel:
+    """Which model a reference means.
+
+    `location` is a folder, a .gguf file or a Hub id, as `kind` says. `fingerprint` is the commit hash for the Hub,
+    else a hash of the bytes of config, tokenizer and weights (of the GGUF file): equal fingerprints give equal weights.
+    """
+
+    reference: str
+    kind: Literal["folder", "gguf", "hub"]
+    location: str
+    fingerprint: str
+    description: str
+
+    @property
+    def dequantised(self) -> bool:
+        """Whether the weights only approximate the published ones."""
+        return APPROXIMATE in self.description
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LoadedModel:
+    """A causal language model in evaluation mode with its tokenizer, which pads on the right and has a pad token."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    resolved: ResolvedModel
+
+
+def resolve(reference: str, revision: str | None = None, *, base_folder: Path | None = None) -> ResolvedModel:
+    """Which model `builtin:NAME`, a .gguf file, a local folder or a Hub id means; nothing heavy happens.
+
+    Paths are relative to `base_folder` (default: the current folder). Raises StudyError where there is no such model.
+    """
+    if revision is not None and (reference.startswith("builtin:") or _path(reference, base_folder).exists()):
+        raise StudyError(f"revision {revision!r} is for models of the Hub; {reference!r} has none")
+    if reference.startswith("builtin:"):
+        return _builtin(reference)
+    path = _path(reference, base_folder)
+    if reference.lower().endswith(".gguf"):
+        return _gguf(reference, path)
+    if path.is_dir():
+        _check_folder(path)
+        return ResolvedModel(reference, "folder", str(path), fingerprint.of_folder(path), _said_by_converter(path))
+    if path.exists():
+        raise StudyError(f"{path} is a file; a model is a folder with config.json, or a .gguf file")
+    if hub.HUB_ID.fullmatch(reference) is None:
+        raise StudyError(
+            f"no such model folder: {path}. A model is builtin:NAME, a folder, a .gguf file, or a Hub id like org/name"
+        )
+    if f"builtin:{reference}" in names("model"):
+        raise StudyError(f"unknown model {reference!r}. Did you mean 'builtin:{reference}'?")
+    commit = hub.commit_of(reference, revision)
+    return ResolvedModel(reference, "hub", reference, commit, f"{reference} of the Hub at {commit[:12]}")
+
+
+def _path(reference: str, base_folder: Path | None) -> Path:
+    return (base_folder or Path()) / Path(reference).expanduser()
+
+
+def _builtin(reference: str) -> ResolvedModel:
+    known = names("model")
+    if reference not in known:
+        raise StudyError(f"unknown model {reference!r}.{nearest(reference, known)} Known: {', '.join(known)}.")
+    component = make("model", reference)
+    if not isinstance(component, BuiltinModel):
+        raise StudyError(f"{reference} is registered as a model but is not one")
+    found = resolve(component.locate())
+    size = f"{component.parameters / 1e6:.1f} M parameters, {component.licence}"
+    note = f"; {APPROXIMATE}" if found.dequantised else ""
+    return ResolvedModel(reference, found.kind, found.location, found.fingerprint, f"{reference}: {size}{note}")
+
+
+def _gguf(reference: str, path: Path) -> ResolvedModel:
+    gguf.check_header(path)
+    return ResolvedModel(reference, "gguf", str(path), fingerprint.of_files([path]), f"{path.name}; {APPROXIMATE}")
+
+
+def _said_by_converter(folder: Path) -> str:
+    return f"folder {folder.name}; {APPROXIMATE}" if (folder / gguf.NOTE).is_file() else f"folder {folder.name}"
+
+
+def _check_folder(folder: Path) -> None:
+    """Raises StudyError unless the folder holds a config and safetensors."""
+    if not (folder / "config.json").is_file():
+        if (folder / "adapter_config.json").is_file():
+            raise StudyError(f"{folder} holds an adapter, not a model: give the model that it was trained on")
+        raise StudyError(f"{folder} is not a model folder: it has no config.json")
+    if not any(folder.glob("*.safetensors")):
+        if any(folder.glob("*.bin")) or any(folder.glob("*.pt")) or any(folder.glob("*.pth")):
+            raise StudyError(
+                f"{folder} holds pickled weights only. byrote reads safetensors and unpickles nothing; load the model "
+                "where you trust it and call save_pretrained, which writes safetensors"
+            )
+        raise StudyError(f"{folder} has no weights: no .safetensors file in it")
+    try:
+        json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise StudyError(f"{folder / 'config.json'} is not valid JSON: {hub.first_line(error)}") from None
+
+
+def load(
+    resolved: ResolvedModel, *, dtype: str = "float32", device: str = "cpu", trust_remote_code: bool = False
+) -> LoadedModel:
+    """A fresh copy of the model on `device`, every floating-point weight in `dtype`.
+
+    The type is asked for explicitly, because transformers else follows the file: a checkpoint stored in bfloat16 would
+    compute in bfloat16. Raises StudyError for damaged or incomplete weights, and for models with code of their own.
+    """
+    if dtype not in DTYPES:
+        raise StudyError(f"unknown dtype {dtype!r}.{nearest(dtype, DTYPES)} Known: {', '.join(DTYPES)}.")
+    if resolved.kind == "gguf":
+        folder = gguf.convert(Path(resolved.location), cache_folder())
+    elif resolved.kind == "hub":
+        folder = hub.snapshot(resolved.location, resolved.fingerprint, code=trust_remote_code)
+    else:
+        folder = Path(resolved.location)
+    _check_folder(folder)
+    with _quiet(), _plain_errors(resolved.reference, folder):
+        model: Any = _load_weights(resolved.reference, folder, dtype, trust_remote_code)
+        tokenizer = _load_tokenizer(folder, trust_remote_code)
+    try:
+        model.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise StudyError(f"the model cannot be moved to {device!r}: {hub.first_line(error)}") from None
+    return LoadedModel(model.eval(), tokenizer, resolved)
+
+
+def _load_weights(reference: str, folder: Path, dtype: str, trust_remote_code: bool) -> PreTrainedModel:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    loader: Any = AutoModelForCausalLM
+    model, found = loader.from_pretrained(
+        folder,
+        dtype=getattr(torch, dtype),
+        use_safetensors=True,
+        local_files_only=True,
+        trust_remote_code=trust_remote_code,
+        output_loading_info=True,
+    )
+    # transformers fills missing weights with random numbers and only warns.
+    wrong = sorted(found["missing_keys"]) + sorted(str(key) for key in found["mismatched_keys"])
+    if wrong:
+        raise StudyError(
+            f"{reference}: the weights do not fit the config: {len(wrong)} are missing or of another shape, first "
+            f"{wrong[0]}. Is this a causal language model, and is the folder complete?"
+        )
+    return model  # type: ignore[no-any-return]
+
+
+def _load_tokenizer(folder: Path, trust_remote_code: bool) -> PreTrainedTokenizerBase:
+    from transformers import AutoTokenizer
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
+    tokenizer.padding_side = "right"
+    if tokenizer.pad_token is None:
+        # No token is added: padding is masked by attention, so any id will do, and the embedding keeps its size.
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+    return tokenizer  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the progress bar of transformers, which would tear ours."""
+    from transformers.utils import logging
+
+    bars: Any = logging
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            bars.enable_progress_bar()
+
+
+@contextmanager
+def _plain_errors(reference: str, folder: Path) -> Iterator[None]:
+    """Turns what the loaders raise into a StudyError that names the file or the setting."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        raise StudyError(
+            f"{reference}: {_damaged(folder)} is damaged ({hub.first_line(error)}); fetch it again"
+        ) from None
+    except (ValueError, OSError, RuntimeError, ImportError, KeyError, TypeError, AttributeError) as error:
+        if "trust_remote_code" in str(error):
+            raise StudyError(
+                f"{reference} brings Python code of its own, which byrote does not run. If you have read that code and "
+                "trust it, say `trust_remote_code: true` in the study; the report will say so"
+            ) from None
+        if "Unrecognized configuration class" in str(error):
+            raise StudyError(f"{reference} is not a causal language model, the only kind that byrote tunes") from None
+        raise StudyError(
+            f"{reference} cannot be loaded from {folder}: {type(error).__name__}: {hub.first_line(error)}"
+        ) from None
+
+
+def _damaged(folder: Path) -> str:
+    """The first safetensors file that cannot be opened."""
+    from safetensors import SafetensorError, safe_open
+
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, framework="np"):
+                pass
+        except SafetensorError:
+            return str(path)
+    return f"a weight file in {folder}"
