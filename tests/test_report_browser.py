@@ -86,7 +86,7 @@ def test_pictures_have_marks_for_every_method(laptop: Opened, picture: str) -> N
     assert box is not None and box["width"] > 800 and box["height"] > 300
     if picture == "frontier":
         assert laptop.page.locator("#plot-frontier .errorbar path").count() >= 4
-        names = laptop.page.locator("#plot-frontier .legendtext").all_text_contents()
+        names = laptop.page.locator("figure:has(#plot-frontier) .key li:not([hidden])").all_inner_texts()
         assert set(names) == {"full", "head", "lora, r 16", "prefix-tuning", "prompt-tuning", "untuned model"}
 
 
@@ -103,6 +103,19 @@ def test_choosing_an_attack_changes_every_picture(browser: Browser, address: str
     assert [layer.inner_html() == old for layer, old in zip(drawn, before, strict=True)] == [False] * 4
     assert "AUC of loss" in titles[0].all_text_contents()
     assert page.locator("select[data-choose=frontier]").input_value() == "0"
+
+
+def test_pressing_a_method_in_the_key_hides_it_everywhere_and_shows_it_again(browser: Browser, address: str) -> None:
+    page = opened(browser, address, 1366).page
+    layers = [page.locator(f"#plot-{picture} .scatterlayer .trace") for picture in ("frontier", "epochs", "roc")]
+    before = [layer.count() for layer in layers]
+    button = page.locator("figure:has(#plot-epochs) .key button", has_text="head")
+    button.focus()
+    page.keyboard.press("Enter")
+    assert [layer.count() for layer in layers] == [before[0] - 2, before[1] - 1, before[2] - 1]
+    assert page.locator("button[aria-pressed=false]").all_inner_texts() == ["head"] * 3
+    button.click()
+    assert [layer.count() for layer in layers] == before
 
 
 def test_a_phone_has_no_sideways_scroll_and_pictures_that_fit(browser: Browser, address: str) -> None:

@@ -14,6 +14,8 @@ from byrote.report.formats import listed, measure, rate, with_limits
 from byrote.report.measures import Attack, Utility, headline
 from byrote.report.results import Results
 
+MANY = 6  # methods that a sentence names with an interval each
+
 VERDICTS: dict[Verdict, str] = {
     "leaks": "the interval lies above the null: the attack tells members from nonmembers",
     "nothing shown": "the interval takes in the null: this sample cannot tell the two apart",
@@ -108,8 +110,8 @@ def _when(found: Sequence[Finding]) -> str:
     return f"After {epoch} epoch{'' if epoch == 1 else 's'}"
 
 
-def _names(found: Sequence[Finding]) -> str:
-    return listed([f"**{one.configuration.label}**" for one in found])
+def _names(found: Sequence[Finding], last: str = "and") -> str:
+    return listed([f"**{one.configuration.label}**" for one in found], last)
 
 
 def _with_aucs(found: Sequence[Finding], attack: Attack, last: str = "and") -> str:
@@ -122,10 +124,22 @@ def _leaks(summary: Summary, attack: Attack) -> list[str]:
     found = summary.with_verdict("leaks")
     if not found:
         return []
+    methods = (
+        _with_aucs(found, attack, "or") if len(found) <= MANY else f"{_names(found, 'or')} ({_span(found, attack)})"
+    )
     return [
         f"{_when(found)}, the {attack.label} attack can tell training records from new ones of the same kind when the "
-        f"model was tuned by {_with_aucs(found, attack, 'or')}. {_null(found, attack)}"
+        f"model was tuned by {methods}. {_null(found, attack)}"
     ]
+
+
+def _span(found: Sequence[Finding], attack: Attack) -> str:
+    """From the lowest AUC to the highest, each with its interval and method."""
+    ordered = sorted(found, key=lambda one: one.auc[attack].value or 0.0)
+    ends = [
+        f"{with_limits(one.auc[attack].estimate)} for {one.configuration.label}" for one in (ordered[0], ordered[-1])
+    ]
+    return f"AUC from {ends[0]} to {ends[1]}"
 
 
 def _null(found: Sequence[Finding], attack: Attack) -> str:

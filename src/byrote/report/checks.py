@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 
 from byrote.audit.interval import few_seeds
 from byrote.audit.null import permutation_null
+from byrote.report.evidence import Evidence
 from byrote.report.measures import Attack, label, unknown
 from byrote.report.pieces import SPLITS
-from byrote.report.rows import Evidence, Row
+from byrote.report.rows import Row
 from byrote.store import Cell
 
 FEW_MEMBERS = 100

@@ -77,7 +77,7 @@ def _trail(one: Finding, path: Sequence[tuple[int, Row, Row]], style: Style) -> 
         "type": "scatter", "mode": "lines+markers", "x": [x.value for x in xs], "y": [y.value for y in ys],
         "line": {"color": f"${style.colour}/0.45", "width": 1.5, "dash": style.dash},
         "marker": {"color": f"${style.colour}/0.45", "size": 5, "symbol": "circle"},
-        "legendgroup": name, "showlegend": False, "text": [f"epoch {epoch}" for epoch in epochs],
+        "legendgroup": str(style.key), "text": [f"epoch {epoch}" for epoch in epochs],
         "hovertemplate": f"{name}, %{{text}}<br>{label_text(xs[0].metric)} %{{x:.4g}}, AUC %{{y:.3f}}<extra></extra>",
     }  # fmt: skip
     last = ys[-1]
@@ -131,7 +131,8 @@ def roc(summary: Summary, attack: Attack, look: dict[Configuration, Style]) -> F
         name = label_text(one.configuration.label)
         traces.append(
             {
-                "type": "scatter", "mode": "lines", "name": name, "x": curve.fpr, "y": curve.tpr,
+                "type": "scatter", "mode": "lines", "name": name, "legendgroup": str(style.key), "x": curve.fpr,
+                "y": curve.tpr,
                 "line": {"color": f"${style.colour}", "width": 2, "dash": style.dash},
                 "hovertemplate": f"<b>{name}</b><br>TPR %{{y:.3f}} at FPR %{{x:.3f}}<extra></extra>",
             }
@@ -181,7 +182,7 @@ def score_distributions(summary: Summary, attack: Attack, look: dict[Configurati
 
 def _filled(xs: list[float], ys: list[float], bottom: int, colour: str, hover: str) -> list[Figure]:
     """A curve filled down to the line at `bottom`, which plotly needs as a curve of its own."""
-    base = {"type": "scatter", "mode": "lines", "x": xs, "showlegend": False}
+    base = {"type": "scatter", "mode": "lines", "x": xs}
     return [
         base | {"y": [bottom] * len(xs), "line": {"width": 0}, "hoverinfo": "skip"},
         base | {"y": ys, "fill": "tonexty", "fillcolor": f"${colour}/0.28", "hovertemplate": hover,
@@ -203,7 +204,7 @@ def _null(summary: Summary, attack: Attack) -> float | None:
 def _mark(name: str, xs: Sequence[Any], ys: Sequence[Any], style: Style, size: int) -> Figure:
     colour = f"${style.colour}"
     return {
-        "type": "scatter", "mode": "markers", "name": label_text(name), "legendgroup": label_text(name), "x": list(xs),
+        "type": "scatter", "mode": "markers", "name": label_text(name), "legendgroup": str(style.key), "x": list(xs),
         "y": list(ys),
         "marker": {"color": colour, "size": size, "symbol": style.symbol, "line": {"color": colour, "width": 2}},
     }  # fmt: skip
@@ -223,9 +224,9 @@ def _layout(x: str, y: str, null: float | None) -> Figure:
         "xaxis": axis | {"title": {"text": label_text(x), "standoff": 10}},
         "yaxis": axis | {"title": {"text": label_text(y), "standoff": 8}},
         "font": {"color": "$fg", "size": 13},
-        "legend": {"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top", "font": {"size": 13}},
+        "showlegend": False,
         "hoverlabel": {"bgcolor": "$panel", "bordercolor": "$line", "font": {"color": "$fg"}},
-        "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "dragmode": False, "height": 460,
+        "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "dragmode": False, "height": 420,
         "margin": {"l": 56, "r": 46, "t": 24, "b": 56}, "hovermode": "closest",
     }  # fmt: skip
     if null is not None:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from byrote.audit.interval import FEW_SEEDS
+from byrote.report.evidence import Evidence
 from byrote.report.measures import Attack, Utility, label, merged_settings
-from byrote.report.rows import COSTS, RATES, Evidence, Row
+from byrote.report.rows import COSTS, RATES, Row
 from byrote.store import Cell
 
 Verdict = Literal["leaks", "nothing shown", "below null", "not resolved", "failed"]

@@ -52,6 +52,7 @@ def report_html(results: Results) -> str:
             answer=[bold(sentence) for sentence in answer(summary)],
             columns=columns(summary),
             lines=[(line, whisker(summary, line.finding, scale)) for line in lines],
+            key=[(style.key, one.label, style) for one, style in look.items() if one.done],
             marks={one.label: style.svg for one, style in look.items()},
             verdicts={verdict: VERDICTS[verdict] for verdict in VERDICTS if verdict in shown},
             attack_lines=attack_lines(summary),

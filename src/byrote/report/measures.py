@@ -12,6 +12,7 @@ from byrote.store import Manifest, canonical_json
 from byrote.types import StudyError
 
 HEADLINE = "reference"
+LONGEST = 40  # characters of one setting in a label
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +114,15 @@ def label(name: str, settings: str, leave_out: Sequence[str] = ()) -> str:
     words = [name]
     for key, value in parts.items():
         if key not in leave_out:
-            word = f"{key} {value if isinstance(value, str | int | float) else canonical_json(value)}"
-            words.append(word if len(word) <= 48 else word[:47] + "…")
-    return ", ".join(words)
+            words.append(f"{key} {_spelled(value)}")
+    return ", ".join(word if len(word) <= LONGEST else word[: LONGEST - 1] + "…" for word in words)
+
+
+def _spelled(value: Any) -> str:
+    """A setting's value: lists as 'q_proj/v_proj', what is nested as JSON."""
+    if isinstance(value, list) and all(isinstance(part, str | int | float) for part in value):
+        return "/".join(map(str, value))
+    return str(value) if isinstance(value, str | int | float) else canonical_json(value)
 
 
 def merged_settings(settings: str, name: str, own: str) -> str:

@@ -36,8 +36,9 @@ SHADES = {"parameter": 4, "prompt": 4, "none": 1}
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How one configuration is drawn: a colour's name, a plotly symbol and a plotly dash."""
+    """How one configuration is drawn: its place in the key, a colour's name, a plotly symbol and a plotly dash."""
 
+    key: int
     colour: str
     symbol: str
     dash: str
@@ -50,6 +51,13 @@ class Style:
             return f'<path d="{shape}" fill="none" stroke="var(--{self.colour})" stroke-width="2"/>'
         fill = "none" if self.symbol.endswith("-open") else f"var(--{self.colour})"
         return f'<path d="{shape}" fill="{fill}" stroke="var(--{self.colour})" stroke-width="2"/>'
+
+    @property
+    def line_svg(self) -> str:
+        """A piece of the line as the inside of an SVG of 26 by 14, for keys."""
+        dashes = {"dash": "6 4", "dot": "2 3", "dashdot": "7 3 2 3"}.get(self.dash, "none")
+        stroke = f'stroke="var(--{self.colour})" stroke-width="2" stroke-dasharray="{dashes}"'
+        return f'<path d="M1 7H25" fill="none" {stroke}/>'
 
 
 _SHAPES = {
@@ -72,6 +80,7 @@ def styles(configurations: Sequence[Configuration]) -> dict[Configuration, Style
         places[one.family] = place + 1
         symbols, dashes, shades = SYMBOLS[one.family], DASHES[one.family], SHADES[one.family]
         found[one] = Style(
+            key=len(found),
             colour=f"{one.family}-{place % shades + 1}",
             symbol=symbols[place % len(symbols)],
             dash=dashes[place % len(dashes)],

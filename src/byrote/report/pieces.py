@@ -7,16 +7,20 @@ needs it says so. Nothing is estimated in this module.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from byrote.store import Manifest, RunFolder
 from byrote.types import ByroteError, Floats
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SPLITS = "splits.parquet"
 PIECES = ("scores.parquet", "utility.parquet", "training.json", "cost.json", "experiment.json", "environment.json")
@@ -30,23 +34,40 @@ class Series(NamedTuple):
     settings: str
 
 
+class Ids:
+    """Which records a series has, in order, and where each stands; most series of a run share one."""
+
+    def __init__(self, ids: tuple[str, ...]) -> None:
+        self._place = {record_id: place for place, record_id in enumerate(ids)}
+        self._known: dict[tuple[str, ...], NDArray[np.int64]] = {}
+
+    def positions(self, wanted: tuple[str, ...]) -> NDArray[np.int64]:
+        """The place of each wanted record, -1 where it is not held."""
+        if wanted not in self._known:
+            places = (self._place.get(record_id, -1) for record_id in wanted)
+            self._known[wanted] = np.fromiter(places, np.int64, len(wanted))
+        return self._known[wanted]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Column:
     """One number per record: `values` is NaN where the record has none, and then `reasons` says why."""
 
-    ids: Mapping[str, int]
-    """Record id to position."""
+    ids: Ids
     values: Floats
     weights: Floats
     reasons: tuple[str, ...]
 
-    def take(self, ids: Sequence[str]) -> tuple[Floats, Floats, list[str]]:
-        """Values, weights and reasons of these records, in their order; NaN where a record is not held."""
-        positions = [self.ids.get(record_id, -1) for record_id in ids]
-        held = np.array(positions, dtype=np.int64)
-        values = np.where(held >= 0, self.values[held], np.nan) if len(self.values) else np.full(len(held), np.nan)
-        weights = np.where(held >= 0, self.weights[held], np.nan) if len(self.values) else np.full(len(held), np.nan)
-        return values, weights, [self.reasons[at] if at >= 0 else "not scored" for at in positions]
+    def take(self, ids: tuple[str, ...]) -> tuple[Floats, Floats]:
+        """Values and weights of these records, in their order; NaN where a record is not held."""
+        at = self.ids.positions(ids)
+        if not len(self.values):
+            return np.full(len(at), np.nan), np.full(len(at), np.nan)
+        return np.where(at >= 0, self.values[at], np.nan), np.where(at >= 0, self.weights[at], np.nan)
+
+    def why(self, ids: tuple[str, ...]) -> list[str]:
+        """The reason of each of these records; empty where it has a value."""
+        return [self.reasons[at] if at >= 0 else "not scored" for at in self.ids.positions(ids)]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -150,29 +171,50 @@ def _read(run: RunFolder, name: str) -> Any | None:
             value = run.read_json(name)
             return value if isinstance(value, dict) else None
         table = run.read_table(name)
-        return None if table is None else table.to_pydict()
+        return table
     except (OSError, ValueError, json.JSONDecodeError):
         return None
 
 
-def _columns(table: dict[str, list[Any]] | None, name: str, value: str) -> dict[Series, Column]:
+def _columns(table: pa.Table | None, name: str, value: str) -> dict[Series, Column]:
     """A long table (one row per epoch, attack and record) as one column per series."""
-    if table is None:
+    if table is None or not len(table):
         return {}
-    rows: dict[Series, list[int]] = {}
-    settings = table.get("settings") or [""] * len(table[name])
-    for at, key in enumerate(zip(table["epoch"], table[name], settings, strict=True)):
-        rows.setdefault(Series(int(key[0]), str(key[1]), key[2] or ""), []).append(at)
-    values = np.array([np.nan if number is None else number for number in table[value]], dtype=np.float64)
-    given = table.get("weight") or [1.0] * len(values)
-    weights = np.array([np.nan if number is None else number for number in given], dtype=np.float64)
-    ids, reasons = table["record_id"], table["reason"]
-    return {
-        series: Column(
-            ids={str(ids[at]): position for position, at in enumerate(held)},
-            values=values[held],
-            weights=weights[held],
-            reasons=tuple(reasons[at] or "" for at in held),
-        )
-        for series, held in rows.items()
-    }
+    values = _numbers(table, value)
+    weights = _numbers(table, "weight") if "weight" in table.column_names else np.ones(len(table))
+    ids = np.array(table["record_id"].to_pylist(), dtype=object)
+    reasons = np.array([reason or "" for reason in table["reason"].to_pylist()], dtype=object)
+    shared: dict[tuple[str, ...], Ids] = {}
+    columns = {}
+    for series, held in _series(table, name):
+        order = tuple(ids[held])
+        if order not in shared:
+            shared[order] = Ids(order)
+        columns[series] = Column(shared[order], values[held], weights[held], tuple(reasons[held]))
+    return columns
+
+
+def _numbers(table: pa.Table, name: str) -> Floats:
+    """A column of numbers, NaN where null."""
+    return np.asarray(table[name].to_numpy(zero_copy_only=False), dtype=np.float64)
+
+
+def _series(table: pa.Table, name: str) -> Iterator[tuple[Series, NDArray[np.int64]]]:
+    """Every series of a table with the places of its rows, in order of first appearance."""
+    epochs = np.asarray(table["epoch"].to_numpy(zero_copy_only=False), dtype=np.int64)
+    names, name_codes = _encoded(table, name)
+    settings, setting_codes = _encoded(table, "settings")
+    codes = (epochs * len(names) + name_codes) * len(settings) + setting_codes
+    _, first, series_of = np.unique(codes, return_index=True, return_inverse=True)
+    places = np.split(np.argsort(series_of, kind="stable"), np.cumsum(np.bincount(series_of))[:-1])
+    for at in np.argsort(first):
+        row = first[at]
+        yield Series(int(epochs[row]), names[name_codes[row]], settings[setting_codes[row]]), places[at]
+
+
+def _encoded(table: pa.Table, name: str) -> tuple[list[str], NDArray[np.int64]]:
+    """The distinct texts of a column, null as "", and each row's place among them."""
+    import pyarrow.compute
+
+    column = pyarrow.compute.fill_null(table[name].combine_chunks(), "").dictionary_encode()
+    return column.dictionary.to_pylist(), np.asarray(column.indices.to_numpy(zero_copy_only=False), dtype=np.int64)

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from byrote.report.checks import all_warnings
+from byrote.report.evidence import Evidence
 from byrote.report.measures import merged_settings
 from byrote.report.pieces import Series
-from byrote.report.rows import COLUMNS, Evidence, Row, all_rows, cells_of
+from byrote.report.rows import COLUMNS, Row, all_rows, cells_of
 from byrote.store import Cell, Manifest, atomic_path, write_text
 
 if TYPE_CHECKING:
@@ -119,14 +120,14 @@ class Results:
         evidence = self.evidence
         for cell in evidence.done():
             parts = [(split, evidence.part(cell.seed, split)) for split in ("member", "nonmember")]
-            ids = [record_id for _, part in parts for record_id in part.ids]
+            ids = tuple(record_id for _, part in parts for record_id in part.ids)
             same = {
                 "run_id": [cell.run_id] * len(ids),
                 "model": [self.manifest.model] * len(ids),
                 "method": [cell.method] * len(ids),
                 "privacy": [cell.privacy] * len(ids),
                 "seed": [cell.seed] * len(ids),
-                "record_id": ids,
+                "record_id": list(ids),
                 "split": [split for split, part in parts for _ in part.ids],
                 "group": [group for _, part in parts for group in part.groups],
             }
@@ -135,14 +136,14 @@ class Results:
                     column = evidence.pieces[cell.run_id].scores.get(Series(epoch, attack.name, attack.settings))
                     if column is None:
                         continue
-                    values, _, reasons = column.take(ids)
+                    values = column.take(ids)[0]
                     settings = merged_settings(cell.settings, attack.name, attack.settings)
                     yield same | {
                         "epoch": [epoch] * len(ids),
                         "attack": [attack.name] * len(ids),
                         "settings": [settings] * len(ids),
                         "score": [float(value) if np.isfinite(value) else None for value in values],
-                        "reason": reasons,
+                        "reason": column.why(ids),
                     }
 
 

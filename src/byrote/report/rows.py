@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from operator import attrgetter
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +15,11 @@ from numpy.typing import NDArray
 from byrote.audit.delong import auc_estimate, auc_lift
 from byrote.audit.interval import pool_over_seeds, weighted_mean_estimate
 from byrote.audit.roc import tpr_at_fpr
-from byrote.report.measures import Attack, Utility, attacks_of, merged_settings, utilities_of
-from byrote.report.pieces import Column, Part, Pieces, Series, read_all, read_splits
-from byrote.store import Cell, Manifest
-from byrote.types import Estimate, Floats
+from byrote.report.evidence import Evidence, Sides
+from byrote.report.measures import Attack, Utility, merged_settings
+from byrote.report.pieces import Column, Part, Series
+from byrote.store import Cell
+from byrote.types import Estimate
 
 RATES = (0.1, 0.01, 0.001)
 COSTS = {
@@ -67,99 +67,9 @@ class Row:
         return Estimate(self.value, self.low, self.high, self.n, self.interval, self.null_value, self.reason)
 
 
-COLUMNS = tuple(field.name for field in fields(Row))
+COLUMNS = tuple(column.name for column in fields(Row))
 cells_of = attrgetter(*COLUMNS)
 """The values of a row, as a tuple in the order of COLUMNS."""
-NO_PART = Part()
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Evidence:
-    """All that rows and pictures are made from."""
-
-    manifest: Manifest
-    splits: dict[int, dict[str, Part]]
-    pieces: dict[str, Pieces]
-    attacks: tuple[Attack, ...]
-    utilities: tuple[Utility, ...]
-
-    @classmethod
-    def read(cls, folder: Path) -> Evidence:
-        """Raises ByroteError where the folder holds no study or its splits cannot be read."""
-        manifest = Manifest.read(folder)
-        return cls(
-            manifest=manifest,
-            splits=read_splits(folder),
-            pieces=read_all(manifest, folder),
-            attacks=tuple(attacks_of(manifest)),
-            utilities=tuple(utilities_of(manifest)),
-        )
-
-    def part(self, seed: int, split: str) -> Part:
-        return self.splits.get(seed, {}).get(split, NO_PART)
-
-    def done(self) -> list[Cell]:
-        return [cell for cell in self.manifest.cells if cell.status == "done"]
-
-    @property
-    def seeds(self) -> list[int]:
-        return sorted({cell.seed for cell in self.manifest.cells})
-
-    def epochs(self, cell: Cell) -> list[int]:
-        """Epochs of a cell with anything measured; the study's last where nothing could be read."""
-        if cell.method == "none":
-            return [0]
-        found = [epoch for epoch in self.pieces[cell.run_id].epochs if epoch > 0]
-        planned = self.manifest.study.get("epochs")
-        return found or ([planned] if isinstance(planned, int) else [])
-
-    def sides(self, cell: Cell, attack: Attack, epoch: int) -> Sides | None:
-        """Scores of the cell's members and nonmembers, or None where there are none."""
-        column = self.pieces[cell.run_id].scores.get(Series(epoch, attack.name, attack.settings))
-        if column is None:
-            return None
-        return Sides.of(column, self.part(cell.seed, "member"), self.part(cell.seed, "nonmember"))
-
-    def base_sides(self, cell: Cell, attack: Attack) -> Sides | None:
-        """The same attack's scores on the untuned base model, on the records of the cell's split."""
-        base = cell.model_copy(update={"run_id": cell.base_run_id})
-        return None if attack.compares_with_base else self.sides(base, attack, 0)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Sides:
-    """Scores of members, shape (M,), and nonmembers, shape (N,), in the split's order; NaN where unscorable."""
-
-    members: Floats
-    nonmembers: Floats
-    member_groups: tuple[str, ...]
-    nonmember_groups: tuple[str, ...]
-    reasons: tuple[str, ...]
-
-    @classmethod
-    def of(cls, column: Column, member: Part, nonmember: Part) -> Sides:
-        members, _, of_members = column.take(member.ids)
-        nonmembers, _, of_nonmembers = column.take(nonmember.ids)
-        unscored = [of_members[at] for at in np.flatnonzero(~np.isfinite(members))]
-        unscored += [of_nonmembers[at] for at in np.flatnonzero(~np.isfinite(nonmembers))]
-        return cls(members, nonmembers, member.groups, nonmember.groups, tuple(unscored))
-
-    def scored(self, other: Sides | None = None) -> Sides:
-        """Only the records with a score here, and in `other` where given."""
-        keep = [np.isfinite(self.members), np.isfinite(self.nonmembers)]
-        if other is not None:
-            keep = [keep[0] & np.isfinite(other.members), keep[1] & np.isfinite(other.nonmembers)]
-        return Sides(
-            self.members[keep[0]],
-            self.nonmembers[keep[1]],
-            tuple(np.array(self.member_groups, dtype=object)[keep[0]]),
-            tuple(np.array(self.nonmember_groups, dtype=object)[keep[1]]),
-            self.reasons,
-        )
-
-    @property
-    def groups(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        return self.member_groups, self.nonmember_groups
 
 
 def all_rows(evidence: Evidence) -> list[Row]:
@@ -189,16 +99,31 @@ def membership_rows(evidence: Evidence, cell: Cell, attack: Attack, epoch: int) 
         yield replace(blank, metric="auc", reason=reason)
         return
     scored = sides.scored()
-    known = base.scored() if base is not None and cell.method != "none" else None
-    stated = attack.compares_with_base or cell.method == "none"
-    null = _auc(known, None).value if known is not None else (0.5 if stated else None)
-    yield filled(blank, "auc", _auc(scored, null))
+    nulls = base_nulls(evidence, cell, attack)
+    yield filled(blank, "auc", _auc(scored, nulls["auc"]))
     if cell.method != "none" and not attack.compares_with_base:
         yield filled(blank, "auc-lift", _lift(sides, base))
     for rate in RATES:
-        null = _tpr(known, rate, None).value if known is not None else (rate if stated else None)
-        estimate = _tpr(scored, rate, null)
-        yield filled(blank, f"tpr@fpr={rate:g}", replace(estimate, null_value=null))
+        metric = f"tpr@fpr={rate:g}"
+        yield filled(blank, metric, replace(_tpr(scored, rate), null_value=nulls[metric]))
+
+
+def base_nulls(evidence: Evidence, cell: Cell, attack: Attack) -> dict[str, float | None]:
+    """The nulls of one attack by metric: stated where it has no base to be measured on, else the base model's."""
+    stated: dict[str, float | None] = {"auc": 0.5}
+    stated |= {f"tpr@fpr={rate:g}": rate for rate in RATES}
+    if attack.compares_with_base or cell.method == "none":
+        return stated
+    key = (cell.seed, cell.base_run_id, attack)
+    if key not in evidence.nulls:
+        base = evidence.base_sides(cell, attack)
+        known = base.scored() if base is not None else None
+        measured: dict[str, float | None] = dict.fromkeys(stated)
+        if known is not None:
+            measured["auc"] = _auc(known, None).value
+            measured |= {f"tpr@fpr={rate:g}": _tpr(known, rate).value for rate in RATES}
+        evidence.nulls[key] = measured
+    return evidence.nulls[key]
 
 
 def utility_row(evidence: Evidence, cell: Cell, utility: Utility, epoch: int) -> Row:
@@ -280,12 +205,12 @@ def _lift(sides: Sides, base: Sides | None) -> Estimate:
     return auc_lift(ours.members, ours.nonmembers, theirs.members, theirs.nonmembers, *ours.groups)
 
 
-def _tpr(sides: Sides, rate: float, null: float | None) -> Estimate:
-    return tpr_at_fpr(sides.members, sides.nonmembers, rate, *sides.groups, null_value=null)
+def _tpr(sides: Sides, rate: float) -> Estimate:
+    return tpr_at_fpr(sides.members, sides.nonmembers, rate, *sides.groups)
 
 
 def _mean(column: Column, test: Part, keep: NDArray[np.bool_], utility: Utility, null: float | None) -> Estimate:
-    values, weights, _ = column.take(test.ids)
+    values, weights = column.take(test.ids)
     kept = keep & np.isfinite(weights)
     groups = list(np.array(test.groups, dtype=object)[kept])
     try:

@@ -4,6 +4,8 @@
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const plots = [...document.querySelectorAll(".plot")];
   const choices = [...document.querySelectorAll("select[data-choose]")];
+  const keys = [...document.querySelectorAll("[data-key]")];
+  const away = new Set();
   let printing = false;
 
   // "$name" or "$name/opacity" stands for a colour of the palette, so that one figure serves light and dark.
@@ -25,6 +27,9 @@
     empty.hidden = Boolean(figure);
     plot.hidden = !figure;
     if (!figure) return;
+    const groups = new Set(figure.data.map((trace) => trace.legendgroup));
+    for (const key of plot.parentElement.querySelectorAll("[data-key]"))
+      key.parentElement.hidden = !groups.has(key.dataset.key);
     const { data, layout } = paint(figure, dark.matches && !printing ? held.dark : held.light);
     const narrow = plot.clientWidth < 560 && !printing;
     layout.font.family = getComputedStyle(document.body).fontFamily;
@@ -34,7 +39,8 @@
       layout.margin = { ...layout.margin, l: Math.min(layout.margin.l, 46), r: Math.min(layout.margin.r, 42) };
       layout.xaxis.title.font = layout.yaxis.title.font = { size: 12 };
     }
-    Plotly.react(plot, data, layout, {
+    const shown = data.filter((trace) => !away.has(trace.legendgroup));
+    Plotly.react(plot, shown, layout, {
       displaylogo: false, displayModeBar: narrow || printing ? false : "hover", modeBarButtons: [["toImage"]],
       doubleClick: false, showTips: false,
     });
@@ -45,6 +51,15 @@
     choice.addEventListener("change", () => {
       for (const other of choices) other.value = choice.value;
       for (const plot of plots) plot.dataset.attack = choice.value;
+      drawAll();
+    });
+
+  for (const key of keys)
+    key.addEventListener("click", () => {
+      const name = key.dataset.key;
+      if (!away.delete(name)) away.add(name);
+      for (const same of keys)
+        if (same.dataset.key === name) same.setAttribute("aria-pressed", String(!away.has(name)));
       drawAll();
     });
 

@@ -1,0 +1,112 @@
+"""All that a study left behind, and what one attack gave the members and nonmembers of one cell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from byrote.report.measures import Attack, Utility, attacks_of, utilities_of
+from byrote.report.pieces import Column, Part, Pieces, Series, read_all, read_splits
+from byrote.store import Cell, Manifest
+from byrote.types import Floats
+
+NO_PART = Part()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evidence:
+    """All that rows and pictures are made from."""
+
+    manifest: Manifest
+    splits: dict[int, dict[str, Part]]
+    pieces: dict[str, Pieces]
+    attacks: tuple[Attack, ...]
+    utilities: tuple[Utility, ...]
+    nulls: dict[tuple[int, str, Attack], dict[str, float | None]] = field(default_factory=dict)
+    """What `base_nulls` has measured so far: every method of a seed shares them."""
+
+    @classmethod
+    def read(cls, folder: Path) -> Evidence:
+        """Raises ByroteError where the folder holds no study or its splits cannot be read."""
+        manifest = Manifest.read(folder)
+        return cls(
+            manifest=manifest,
+            splits=read_splits(folder),
+            pieces=read_all(manifest, folder),
+            attacks=tuple(attacks_of(manifest)),
+            utilities=tuple(utilities_of(manifest)),
+        )
+
+    def part(self, seed: int, split: str) -> Part:
+        return self.splits.get(seed, {}).get(split, NO_PART)
+
+    def done(self) -> list[Cell]:
+        return [cell for cell in self.manifest.cells if cell.status == "done"]
+
+    @property
+    def seeds(self) -> list[int]:
+        return sorted({cell.seed for cell in self.manifest.cells})
+
+    def epochs(self, cell: Cell) -> list[int]:
+        """Epochs of a cell with anything measured; the study's last where nothing could be read."""
+        if cell.method == "none":
+            return [0]
+        found = [epoch for epoch in self.pieces[cell.run_id].epochs if epoch > 0]
+        planned = self.manifest.study.get("epochs")
+        return found or ([planned] if isinstance(planned, int) else [])
+
+    def sides(self, cell: Cell, attack: Attack, epoch: int) -> Sides | None:
+        """Scores of the cell's members and nonmembers, or None where there are none."""
+        column = self.pieces[cell.run_id].scores.get(Series(epoch, attack.name, attack.settings))
+        if column is None:
+            return None
+        return Sides.of(column, self.part(cell.seed, "member"), self.part(cell.seed, "nonmember"))
+
+    def base_sides(self, cell: Cell, attack: Attack) -> Sides | None:
+        """The same attack's scores on the untuned base model, on the records of the cell's split."""
+        base = cell.model_copy(update={"run_id": cell.base_run_id})
+        return None if attack.compares_with_base else self.sides(base, attack, 0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sides:
+    """Scores of members, shape (M,), and nonmembers, shape (N,), in the split's order; NaN where unscorable."""
+
+    members: Floats
+    nonmembers: Floats
+    member_groups: tuple[str, ...]
+    nonmember_groups: tuple[str, ...]
+    reasons: tuple[str, ...]
+
+    @classmethod
+    def of(cls, column: Column, member: Part, nonmember: Part) -> Sides:
+        members, nonmembers = column.take(member.ids)[0], column.take(nonmember.ids)[0]
+        unscored = []
+        for values, part in ((members, member), (nonmembers, nonmember)):
+            if not np.isfinite(values).all():
+                why = column.why(part.ids)
+                unscored += [why[at] for at in np.flatnonzero(~np.isfinite(values))]
+        return cls(members, nonmembers, member.groups, nonmember.groups, tuple(unscored))
+
+    def scored(self, other: Sides | None = None) -> Sides:
+        """Only the records with a score here, and in `other` where given."""
+        keep = [np.isfinite(self.members), np.isfinite(self.nonmembers)]
+        if other is None and keep[0].all() and keep[1].all():
+            return self
+        if other is not None:
+            keep = [keep[0] & np.isfinite(other.members), keep[1] & np.isfinite(other.nonmembers)]
+        return Sides(
+            self.members[keep[0]],
+            self.nonmembers[keep[1]],
+            tuple(np.array(self.member_groups, dtype=object)[keep[0]]),
+            tuple(np.array(self.nonmember_groups, dtype=object)[keep[1]]),
+            self.reasons,
+        )
+
+    @property
+    def groups(self) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
+        """What the audit resamples together; None where every record stands alone, which is quicker."""
+        both = self.member_groups + self.nonmember_groups
+        return (None, None) if len(set(both)) == len(both) else (self.member_groups, self.nonmember_groups)
