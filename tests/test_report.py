@@ -9,6 +9,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from byrote.report import checks
 from byrote.report.answer import Summary, answer
 from byrote.report.console import summary_table, summary_text
 from byrote.report.curves import density, pooled_roc, spread_of_scores
-from byrote.report.findings import Finding
+from byrote.report.findings import Finding, Index, verdict_of
 from byrote.report.markdown import report_markdown
 from byrote.report.results import SCORE_COLUMNS, Results
 from byrote.report.rows import COLUMNS, Row
@@ -344,14 +345,28 @@ def test_the_answer_says_what_leaks_what_shows_nothing_and_how_far_that_reaches(
     assert "perplexity" in third and "untuned model" in third and "nothing shown is not nothing there" in last
 
 
-def test_seeds_that_disagree_are_not_resolved(results: Results) -> None:
-    """Two seeds give t intervals so wide that they take in the null, though each seed alone lies above it."""
-    summary = Summary(results)
-    verdicts = {one.configuration.method: summary.verdict(one) for one in summary.tuned}
-    lora = pick(results, "auc", method="lora", name="reference", epoch=5, seed=None)
-    assert lora.low is not None
-    assert verdicts["lora"] == ("leaks" if lora.low > 0.5 else "not resolved")
-    assert verdicts["head"] == "not resolved", "only one seed of head can be read"
+@pytest.mark.parametrize(
+    ("pooled", "alone", "expected"),
+    [
+        ((0.6, 0.8), [(0.6, 0.7), (0.65, 0.8)], "leaks"),
+        ((0.3, 1.0), [(0.6, 0.7), (0.65, 0.8)], "not resolved"),  # too few seeds for what each of them shows
+        ((0.51, 0.53), [(0.45, 0.58), (0.46, 0.59)], "not resolved"),  # narrow by luck: no seed shows it
+        ((0.51, 0.53), [(0.45, 0.58)] * 5, "leaks"),  # five seeds may be believed
+        ((0.4, 0.6), [(0.45, 0.58), (0.55, 0.6)], "nothing shown"),
+        ((0.3, 0.4), [(0.3, 0.4), (0.35, 0.45)], "below null"),
+    ],
+)
+def test_a_verdict_over_few_seeds_agrees_with_the_seeds(
+    results: Results, pooled: tuple[float, float], alone: list[tuple[float, float]], expected: str
+) -> None:
+    blank = pick(results, "auc", method="lora", name="reference", epoch=5, seed=0)
+    limits = dict(enumerate(alone)) | {None: pooled}
+    rows = [replace(blank, seed=seed, low=low, high=high) for seed, (low, high) in limits.items()]
+    attack = next(one for one in results.evidence.attacks if one.name == "reference")
+    lora = next(one for one in Summary(results).configurations if one.method == "lora")
+    cells = tuple(lora.cells[0].model_copy(update={"seed": seed}) for seed in range(len(alone)))
+    index = Index(results.evidence, rows)
+    assert verdict_of(index, replace(lora, cells=cells), 5, attack) == expected
 
 
 def finding(results: Results, method: str) -> tuple[Summary, Finding]:

@@ -181,7 +181,7 @@ def _unresolved(summary: Summary, attack: Attack) -> list[str]:
     seeds = len(summary.results.evidence.seeds)
     sentences = []
     if known:
-        sentences.append(f"For {_with_aucs(known, attack)}, {seeds} seeds are too few to say: they do not agree.")
+        sentences.append(f"For {_with_aucs(known, attack)}, {seeds} seeds are too few to say.")
     if unknown:
         sentences.append(f"For {_names(unknown)} there are too few readable scores to say.")
     return sentences

@@ -126,7 +126,7 @@ def _finding(index: Index, of: Configuration) -> Finding:
         tpr=tpr,
         utility={one: row for one, row in utility.items() if row is not None},
         cost=_costs(evidence, of),
-        verdicts={attack: _verdict(index, of, epoch, attack) for attack in evidence.attacks},
+        verdicts={attack: verdict_of(index, of, epoch, attack) for attack in evidence.attacks},
     )
 
 
@@ -139,7 +139,7 @@ def _costs(evidence: Evidence, of: Configuration) -> dict[str, float]:
     return {key: sum(values) / len(values) for key, values in found.items()}
 
 
-def _verdict(index: Index, of: Configuration, epoch: int | None, attack: Attack) -> Verdict:
+def verdict_of(index: Index, of: Configuration, epoch: int | None, attack: Attack) -> Verdict:
     """Where the interval lies against the null.
 
     An attack whose null is measured on the base model is judged by the interval of its lift, since
