@@ -149,6 +149,7 @@ def test_a_model_of_another_kind_is_refused(folder: Path) -> None:
         ({}, "builtin:tiny-4m", "python tools/build_tiny.py 4m"),
         ({}, "./no/such/folder", "no such model folder"),
         ({}, "no.gguf", "no such file"),
+        ({}, " ", "the model has no name"),
         ({"x.gguf": "hello"}, "x.gguf", "does not begin with the letters GGUF"),
         ({"m/readme.md": ""}, "m", "has no config.json"),
         ({"m/adapter_config.json": "{}"}, "m", "holds an adapter"),
@@ -178,6 +179,18 @@ def test_a_revision_is_for_the_hub(folder: Path) -> None:
         resolve(str(folder), "main")
 
 
+def test_a_machine_without_a_network_is_told_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def no_names(*_: Any) -> None:
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(hub, "getproxies", dict)
+    monkeypatch.setattr("socket.getaddrinfo", no_names)
+    with pytest.raises(StudyError, match="cannot reach the Hub"):
+        resolve("byrote/none")
+
+
 def test_a_hub_id_without_a_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(StudyError, match=r"cannot reach the Hub for the model 'byrote/none'.*builtin:tiny"):
@@ -205,6 +218,7 @@ def test_what_the_hub_says_is_told_in_words(monkeypatch: pytest.MonkeyPatch, err
         Exception.__init__(failure, "said by the Hub")
         raise failure
 
+    monkeypatch.setattr(hub, "reachable", lambda: True)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", refuse)
     with pytest.raises(StudyError, match=message):
         resolve("a/b", "v9")

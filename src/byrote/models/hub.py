@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from byrote.types import StudyError
 
@@ -26,7 +29,7 @@ def commit_of(repo: str, revision: str | None) -> str:
     from huggingface_hub import hf_hub_download
 
     with _plain_errors(repo, revision):
-        config = Path(hf_hub_download(repo, "config.json", revision=revision))
+        config = Path(hf_hub_download(repo, "config.json", revision=revision, local_files_only=not reachable()))
     return config.parent.name
 
 
@@ -34,8 +37,26 @@ def snapshot(repo: str, commit: str, *, code: bool) -> Path:
     """The folder with a model's config, tokenizer and safetensors, fetched where missing; Python only where `code`."""
     from huggingface_hub import snapshot_download
 
+    patterns = [*WANTED, *([CODE] if code else [])]
     with _plain_errors(repo, commit):
-        return Path(snapshot_download(repo, revision=commit, allow_patterns=[*WANTED, *([CODE] if code else [])]))
+        here = snapshot_download(repo, revision=commit, allow_patterns=patterns, local_files_only=not reachable())
+    return Path(here)
+
+
+def reachable() -> bool:
+    """Whether the Hub's name resolves, or a proxy would resolve it. The client itself tries for half a minute."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    address = urlsplit(constants.ENDPOINT)
+    if address.scheme in getproxies():
+        return True
+    try:
+        socket.getaddrinfo(address.hostname, address.port or 443)
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager

@@ -58,6 +58,8 @@ def resolve(reference: str, revision: str | None = None, *, base_folder: Path | 
 
     Paths are relative to `base_folder` (default: the current folder). Raises StudyError where there is no such model.
     """
+    if not reference.strip():
+        raise StudyError("the model has no name: give builtin:NAME, a folder, a .gguf file, or a Hub id like org/name")
     if revision is not None and (reference.startswith("builtin:") or _path(reference, base_folder).exists()):
         raise StudyError(f"revision {revision!r} is for models of the Hub; {reference!r} has none")
     if reference.startswith("builtin:"):
