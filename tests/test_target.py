@@ -157,7 +157,9 @@ def test_remembered_rows_give_the_same_numbers_after_the_head_moved() -> None:
 
 def test_masked_vocabulary_and_certain_tokens() -> None:
     logits = torch.tensor([[0.0, float("-inf"), 1.0], [0.0, 1000.0, 0.0]])
-    log_prob, mean, std, rank = vocabulary_stats(logits, torch.tensor([0, 1]))
+    columns = torch.empty(4, 2)
+    vocabulary_stats(logits, torch.tensor([0, 1]), torch.empty(2, 3), columns)
+    log_prob, mean, std, rank = columns
     p = 1 / (1 + np.e)
     assert float(log_prob[0]) == pytest.approx(np.log(p))
     assert float(mean[0]) == pytest.approx(p * np.log(p) + (1 - p) * np.log(1 - p))

@@ -7,7 +7,7 @@ few rows at a time; the full B x T x V logits never exist.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,15 +23,21 @@ if TYPE_CHECKING:
 
 CPU_TOKENS, GPU_TOKENS = 512, 8192
 """Default token budgets of one batch: on a processor larger batches only add padding."""
-CHUNK_BYTES = 12 * 2**20
-"""Logits in one chunk, in float32: small enough to stay in a processor's cache through every sweep."""
-GPU_CHUNK_BYTES = 512 * 2**20
+CPU_LIMIT = 2048
+"""On a processor no batch is larger than this: it would take memory and give no speed."""
+CHUNK_BYTES = 48 * 2**20
+"""Float32 logits that exist at once: rows enough to keep the head's matrix product efficient."""
+SWEEP_BYTES = 3 * 2**20
+"""Float32 logits that the statistics sweep over at once: few enough to stay in a processor's cache."""
+GPU_FACTOR = 16
+"""A GPU takes so many times larger chunks and sweeps."""
 
 
 class Target:
     """A causal language model as an attacker sees it.
 
-    `max_length` cuts texts exactly as training did. With `remember` the hidden rows of every text
+    `max_length` cuts texts exactly as training did; `token_budget` bounds the padded tokens of a
+    batch. With `remember` the hidden rows of every text
     are kept, for a model whose body is frozen and whose head moves between passes.
     """
 
@@ -47,7 +53,10 @@ class Target:
     ) -> None:
         self.decoder = Decoder(model)
         self.tokenizer, self.max_length, self.device = tokenizer, max_length, device
-        self.token_budget = token_budget or (CPU_TOKENS if device == "cpu" else GPU_TOKENS)
+        if device == "cpu":
+            self.token_budget = min(token_budget or CPU_TOKENS, CPU_LIMIT)
+        else:
+            self.token_budget = token_budget or GPU_TOKENS
         self._remembered: dict[tuple[int, ...], torch.Tensor] | None = {} if remember else None
 
     @property
@@ -110,8 +119,7 @@ class Target:
 
         rows = self._rows(examples)
         targets = torch.tensor([token for example in examples for token in example.ids[1:]], device=rows.device)
-        chunks = list(self._chunks(rows, targets))
-        columns = [np.concatenate([chunk[column].cpu().numpy() for chunk in chunks]) for column in range(4)]
+        columns = [column.cpu().numpy() for column in self._columns(rows, targets)]
         ends = np.cumsum([example.targets for example in examples])[:-1]
         per_text = zip(*(np.split(column, ends) for column in columns), strict=True)
         return [
@@ -131,34 +139,46 @@ class Target:
             self._remembered.update({e.ids: part.clone() for e, part in zip(missing, parts, strict=True)})
         return torch.cat([self._remembered[example.ids] for example in examples])
 
-    def _chunks(self, rows: torch.Tensor, targets: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
-        vocabulary = self.decoder.head.get_parameter("weight").shape[0]
-        size = max(1, (CHUNK_BYTES if self.device == "cpu" else GPU_CHUNK_BYTES) // (4 * vocabulary))
-        for first in range(0, len(rows), size):
-            logits = self.decoder.logits(rows[first : first + size]).float()
-            yield vocabulary_stats(logits, targets[first : first + size])
+    def _columns(self, rows: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """(4, R): log_prob, mean, std and rank of every row, from logits that exist a chunk at a time."""
+        import torch
+
+        row_bytes = 4 * self.decoder.head.get_parameter("weight").shape[0]
+        factor = 1 if self.device == "cpu" else GPU_FACTOR
+        chunk, sweep = (max(1, factor * size // row_bytes) for size in (CHUNK_BYTES, SWEEP_BYTES))
+        # One result and one scratch buffer for all: small results allocated between large chunks
+        # would keep the allocator from giving the chunks' memory back.
+        columns = torch.empty((4, len(rows)), dtype=torch.float32, device=rows.device)
+        scratch = torch.empty((min(sweep, len(rows)), row_bytes // 4), dtype=torch.float32, device=rows.device)
+        for first in range(0, len(rows), chunk):
+            logits = self.decoder.logits(rows[first : first + chunk]).float()
+            for start in range(0, len(logits), sweep):
+                here = slice(first + start, first + min(start + sweep, len(logits)))
+                vocabulary_stats(logits[start : start + sweep], targets[here], scratch, columns[:, here])
+        return columns
 
 
-def vocabulary_stats(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """(log_prob, mean, std, rank), each (R,), of logits (R, V) float32 and targets (R,). Overwrites `logits`.
+def vocabulary_stats(logits: torch.Tensor, targets: torch.Tensor, scratch: torch.Tensor, columns: torch.Tensor) -> None:
+    """Write log_prob, mean, std and rank of logits (R, V) float32 for targets (R,) into `columns` (4, R).
 
     mean and std are of log p over the vocabulary under p itself. The variance is a sum of squares
     about the mean: E[x^2] - E[x]^2 cancels to 1e-3 in float32. A vocabulary entry masked to -inf
-    has probability 0 and adds nothing.
+    has probability 0 and adds nothing. Overwrites `logits` and `scratch` (at least (R, V)).
     """
     import torch
 
     target = logits.gather(1, targets[:, None])
-    rank = torch.count_nonzero(logits > target, dim=1)
     top = logits.amax(1, keepdim=True)
+    columns[3] = torch.count_nonzero(logits > target, dim=1)
     logits.sub_(top).clamp_(min=-1e4)
-    weight = logits.exp()
+    weight = torch.exp(logits, out=scratch[: len(logits)])
     total = weight.sum(1, keepdim=True)
     mean = torch.linalg.vecdot(weight, logits)[:, None] / total
     log_total = total.log()
     variance = torch.linalg.vecdot(weight, logits.sub_(mean).square_()) / total[:, 0]
-    log_prob = (target - top - log_total)[:, 0]
-    return log_prob, (mean - log_total)[:, 0], variance.clamp_(min=0).sqrt_(), rank
+    columns[0] = (target - top - log_total)[:, 0]
+    columns[1] = (mean - log_total)[:, 0]
+    columns[2] = variance.clamp_(min=0).sqrt_()
 
 
 def _empty(example: Example) -> TokenStats:
