@@ -17,7 +17,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 from aws_texts import COMMANDS, NEW, OLD, WHEELS, content_order, default_downloads, paragraphs, wheel
-from near_duplicates import CONTAINED, JACCARD, Body, body_of, distinct
+from near_duplicates import CONTAINED, JACCARD, Exact, body_of, distinct, exactly_distinct
 
 BUILTIN = Path(__file__).resolve().parent.parent / "src" / "byrote" / "data" / "builtin"
 DOCS_WORDS = (25, 200)
@@ -54,15 +54,26 @@ def within(text: str, words: tuple[int, int]) -> bool:
     return "<p>" not in text and "<li>" not in text and words[0] <= len(text.split()) <= words[1]
 
 
-def docs(new: dict[str, str], unseen: Sequence[str], older: Body) -> list[dict[str, str]]:
-    kept = distinct([text for text in unseen if within(text, DOCS_WORDS)], older)
+class Older:
+    """The older release, whose texts and their near-copies have no place in the sets."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self.body, self.exact = body_of(texts), Exact(texts)
+
+    def leave_out(self, texts: Sequence[str]) -> list[str]:
+        """Texts that nearly repeat neither the older release nor an earlier one of themselves."""
+        return exactly_distinct(distinct(texts, self.body), self.exact)
+
+
+def docs(new: dict[str, str], unseen: Sequence[str], older: Older) -> list[dict[str, str]]:
+    kept = older.leave_out([text for text in unseen if within(text, DOCS_WORDS)])
     return [{"text": text, "service": new[text]} for text in kept]
 
 
-def services(new: dict[str, str], unseen: Sequence[str], older: Body) -> list[dict[str, str]]:
+def services(new: dict[str, str], unseen: Sequence[str], older: Older) -> list[dict[str, str]]:
     area_of = {service: area for area, members in AREAS.items() for service in members.split()}
     candidates = [text for text in unseen if within(text, SERVICES_WORDS) and new[text] in area_of]
-    kept = distinct(candidates, older)
+    kept = older.leave_out(candidates)
     counts = dict.fromkeys(AREAS, 0)
     rows = []
     for text in kept:
@@ -186,7 +197,7 @@ Made by `tools/build_datasets.py`; two runs give the same bytes (with the same v
 
 Markup was removed from all. aws-docs and aws-services hold only what is new since `{OLD}`, from which byrote's tiny
 models were trained: a paragraph is left out when it occurs there, when the Jaccard similarity of its 5-word shingles
-with a paragraph there is {JACCARD} or more (MinHash candidates, exact decision), or when more than {CONTAINED:.0%}
+with a paragraph there is {JACCARD} or more, or when more than {CONTAINED:.0%}
 of its 8-word shingles occur anywhere there. The same rule removes near-copies within each of the two sets.
 
 The product areas of aws-services, as botocore names the services:
@@ -202,7 +213,7 @@ def main() -> None:
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     old, new = (paragraphs(wheel(package, options.downloads)) for package in (OLD, NEW))
-    older = body_of(list(old))
+    older = Older(list(old))
     unseen = content_order([text for text in new if text not in old])
     sets = {
         "aws-docs": docs(new, unseen, older),

@@ -11,7 +11,6 @@ import hashlib
 import re
 from collections.abc import Iterable, Sequence
 
-import numpy as np
 from datasketch import MinHash, MinHashLSH
 
 JACCARD = 0.5
@@ -84,22 +83,33 @@ def distinct(texts: Sequence[str], *others: Body) -> list[str]:
     return kept
 
 
-def worst_pair(left: Sequence[str], right: Sequence[str] | None = None) -> float:
-    """The largest exact Jaccard similarity over all pairs, by an inverted index. For checks."""
-    pool = left if right is None else right
-    where: dict[int, list[int]] = {}
-    fives = [shingles(text, 5) for text in pool]
-    for index, five in enumerate(fives):
-        for shingle in five:
-            where.setdefault(shingle, []).append(index)
-    worst = 0.0
-    for index, text in enumerate(left):
+class Exact:
+    """The 5-word shingles of a pool of texts, for similarities without a sketch's error."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self.sets = [shingles(text, 5) for text in texts]
+        self.where: dict[int, list[int]] = {}
+        for index, items in enumerate(self.sets):
+            for shingle in items:
+                self.where.setdefault(shingle, []).append(index)
+
+    def nearest(self, text: str, before: int | None = None) -> float:
+        """The largest Jaccard similarity of a text with one of the pool (with its first `before` texts)."""
         five = shingles(text, 5)
         shared: dict[int, int] = {}
         for shingle in five:
-            for other in where.get(shingle, ()):
-                if right is not None or other < index:
+            for other in self.where.get(shingle, ()):
+                if before is None or other < before:
                     shared[other] = shared.get(other, 0) + 1
-        ratios = [count / (len(five) + len(fives[other]) - count) for other, count in shared.items()]
-        worst = max(worst, float(np.max(ratios)) if ratios else 0.0)
-    return worst
+        ratios = (count / (len(five) + len(self.sets[other]) - count) for other, count in shared.items())
+        return max(ratios, default=0.0)
+
+
+def exactly_distinct(texts: Sequence[str], older: Exact) -> list[str]:
+    """What is left of texts when the few pairs that the sketches missed are taken out too."""
+    own = Exact(texts)
+    return [
+        text
+        for index, text in enumerate(texts)
+        if older.nearest(text) < JACCARD and own.nearest(text, before=index) < JACCARD
+    ]
