@@ -139,6 +139,18 @@ def test_t_interval_over_seeds_covers(seeds: int) -> None:
     assert 0.935 <= np.mean(hits) <= 0.965
 
 
+def test_pooling_knows_no_more_than_the_seeds_own_intervals() -> None:
+    """Few seeds agree by luck: the spread alone would then give an interval that is much too narrow."""
+    rng = np.random.default_rng(22)
+    own, hits, narrow = 0.03, [], 0
+    for draw in rng.normal(0.6, own, (2000, 3)):
+        pooled = pool_over_seeds([Estimate(float(v), v - 1.96 * own, v + 1.96 * own) for v in draw])
+        hits.append(covers(pooled, 0.6))
+        assert pooled.low is not None and pooled.high is not None
+        narrow += pooled.high - pooled.low < 1.999 * 1.96 * own / math.sqrt(3)
+    assert np.mean(hits) >= 0.95 and narrow == 0
+
+
 def test_pooling_over_seeds() -> None:
     seeds = [Estimate(0.9, null_value=0.5), Estimate(1.0, null_value=0.48), Estimate(0.95, null_value=0.49)]
     pooled = pool_over_seeds(seeds, bounds=(0.0, 1.0))
@@ -149,8 +161,9 @@ def test_pooling_over_seeds() -> None:
 
 
 def test_pooling_keeps_width_when_seeds_agree_and_reasons_when_they_are_absent() -> None:
-    agreed = pool_over_seeds([Estimate(1.0, 0.97, 1.0), Estimate(1.0, 0.98, 1.0)])
-    assert (agreed.value, agreed.low, agreed.high, agreed.interval) == (1.0, 0.97, 1.0, "within-seed")
+    agreed = pool_over_seeds([Estimate(1.0, 0.97, 1.0), Estimate(1.0, 0.98, 1.0)], bounds=(0.0, 1.0))
+    assert agreed.low == pytest.approx(1.0 - math.sqrt((0.03**2 + 0.02**2) / 2 / 2))
+    assert (agreed.value, agreed.high, agreed.interval) == (1.0, 1.0, "within-seed")
     absent = pool_over_seeds([Estimate(0.5), Estimate.absent("needs 1000 nonmembers, has 200")])
     assert absent.value is None
     assert absent.reason == "needs 2 seeds with a value, has 1 (needs 1000 nonmembers, has 200)"

@@ -97,9 +97,10 @@ def pool_over_seeds(
 ) -> Estimate:
     """The mean over seeds with Student's t interval; n is the number of seeds that have a value.
 
-    A seed redraws split and training, so the spread of the seeds holds both kinds of chance. Limits
-    are clipped to `bounds`, and the null is the mean of the nulls. When the seeds agree exactly
-    there is no spread to learn from; the widest of their own intervals is then kept ("within-seed").
+    A seed redraws split and training, so the spread of the seeds holds both kinds of chance. But a
+    few seeds agree by luck now and then, and no pooling can know more than their own intervals give
+    it: where those, averaged over independent seeds, are wider, they are kept ("within-seed").
+    Limits are clipped to `bounds`, and the null is the mean of the nulls.
     """
     present = [estimate for estimate in values if estimate.value is not None]
     numbers = [estimate.value for estimate in present if estimate.value is not None]
@@ -109,17 +110,17 @@ def pool_over_seeds(
         return Estimate.absent(f"needs 2 seeds with a value, has {len(numbers)}{why}", len(numbers))
     nulls = [estimate.null_value for estimate in present if estimate.null_value is not None]
     mean, spread = float(np.mean(numbers)), float(np.std(numbers, ddof=1))
-    if spread == 0.0 or len(set(numbers)) == 1:
-        lows = [estimate.low for estimate in present if estimate.low is not None]
-        highs = [estimate.high for estimate in present if estimate.high is not None]
-        low, high = min(lows, default=None), max(highs, default=None)
-        mean, interval = numbers[0], "within-seed" if lows and highs else ""
+    limits = zip(numbers, present, strict=True)
+    halves = [max(e.high - x, x - e.low) for x, e in limits if e.low is not None and e.high is not None]
+    within = math.sqrt(float(np.mean(np.square(halves))) / len(numbers)) if len(halves) == len(numbers) else 0.0
+    between = t_quantile(level, len(numbers) - 1) * spread / math.sqrt(len(numbers))
+    half, interval = max((between, "t-over-seeds"), (within, "within-seed"))
+    if half == 0.0:
+        low, high, interval = None, None, ""
     else:
-        half = t_quantile(level, len(numbers) - 1) * spread / math.sqrt(len(numbers))
-        low, high, interval = mean - half, mean + half, "t-over-seeds"
-    if bounds is not None:
-        low = None if low is None else max(low, bounds[0])
-        high = None if high is None else min(high, bounds[1])
+        low, high = mean - half, mean + half
+    if bounds is not None and low is not None and high is not None:
+        low, high = max(low, bounds[0]), min(high, bounds[1])
     null_value = float(np.mean(nulls)) if len(nulls) == len(present) else None
     return Estimate(mean, low, high, len(numbers), interval, null_value)
 
