@@ -25,6 +25,7 @@ app = cyclopts.App(
     help="Tells you what a fine-tuned language model has learned by rote.",
     version=__version__,
     result_action="return_value",
+    suppress_keyboard_interrupt=False,
 )
 
 Rooms = Literal["methods", "attacks", "utility", "sources", "models", "studies"]

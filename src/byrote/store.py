@@ -98,6 +98,16 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def sweep(folder: Path, pattern: str = f".*{PART}") -> None:
+    """Take away what killed writers left in a folder."""
+    for path in list(folder.glob(pattern)):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
 class RunFolder:
     """One run's files. Reads check the content hash; writes need the lock."""
 
@@ -125,19 +135,10 @@ class RunFolder:
         except OSError as error:
             raise ByroteError(f"cannot use {self.path}: {error.strerror or error}. Choose another --store.") from error
         try:
-            self._sweep()
+            sweep(self.path, f"**/.*{PART}")  # nobody else is writing here now
             yield
         finally:
             lock.release()
-
-    def _sweep(self) -> None:
-        """Take away what a killed writer left: with the lock held, nobody is writing it."""
-        for path in list(self.path.rglob(f".*{PART}")):
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                with contextlib.suppress(OSError):
-                    path.unlink()
 
     def _index(self) -> dict[str, list[str]]:
         try:
@@ -192,10 +193,10 @@ class RunFolder:
 
     def remove(self, name: str) -> None:
         """Take file `name` away, if it is there."""
-        (self.path / name).unlink(missing_ok=True)
         index = self._index()
         if index.pop(name, None) is not None:
             self._write_index(index)
+        (self.path / name).unlink(missing_ok=True)
 
     def clear(self) -> None:
         """Take everything away but the lock."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from byrote.runner import tables
@@ -45,30 +45,31 @@ class Run:
 
     def has(self, epoch: int, records: Sequence[Record]) -> bool:
         """Whether the statistics of an epoch cover these records."""
+        return not self.missing(epoch, records)
+
+    def missing(self, epoch: int, records: Sequence[Record]) -> dict[str, str]:
+        """The texts of these records, by key, that have no statistics after an epoch."""
         table = self.folder.read_table(stats_name(epoch), columns=["text_key"])
         known = set() if table is None else set(table["text_key"].to_pylist())
-        return all(text_key(record.text) in known for record in records)
+        return {key: record.text for record in records if (key := text_key(record.text)) not in known}
 
-    def score(self, target: Target, epoch: int, records: Sequence[Record], label: str) -> dict[str, TokenStats]:
-        """Statistics of these records after an epoch: those on disk, and one pass for the others."""
+    def score(self, target: Target, epoch: int, texts: Mapping[str, str], label: str) -> None:
+        """Add the statistics of these texts, by key, after an epoch: one pass, beside what is on disk."""
+        progress = self.context.progress
+        progress.start(f"{label}: scoring epoch {epoch}" if epoch else f"{label}: scoring", len(texts))
+        started = time.monotonic()
+
+        def advance(done: int, total: int) -> None:
+            progress.advance(done)
+            progress.check()
+
+        found = target.token_stats(list(texts.values()), advance)
+        seconds = time.monotonic() - started
         table = self.folder.read_table(stats_name(epoch))
         known = {} if table is None else tables.stats_from(table)
-        texts = {text_key(record.text): record.text for record in records}
-        missing = [key for key in texts if key not in known]
-        if missing:
-            progress = self.context.progress
-            progress.start(f"{label}: scoring epoch {epoch}" if epoch else f"{label}: scoring", len(missing))
-            started = time.monotonic()
-
-            def advance(done: int, total: int) -> None:
-                progress.advance(done)
-                progress.check()
-
-            found = target.token_stats([texts[key] for key in missing], advance)
-            seconds = time.monotonic() - started + (tables.seconds_of(table) if table is not None else 0.0)
-            known |= dict(zip(missing, found, strict=True))
-            self.folder.write_table(stats_name(epoch), tables.stats_table(known, seconds))
-        return {key: known[key] for key in texts}
+        known |= dict(zip(texts, found, strict=True))
+        seconds += 0.0 if table is None else tables.seconds_of(table)
+        self.folder.write_table(stats_name(epoch), tables.stats_table(known, seconds))
 
     def target(self, model: nn.Module, remember: bool = False) -> Target:
         """The scoring pass over a model of this run, checked against the model's own logits."""
@@ -101,7 +102,7 @@ class BaseRun(Run):
             model = context.load_model().model
             self.folder.write_json(EXPERIMENT, self.experiment.model_dump(mode="json"))
             self.folder.write_json(ENVIRONMENT, describe(context.device))
-            self.score(self.target(model), 0, records, "base model")
+            self.score(self.target(model), 0, self.missing(0, records), "base model")
             table = self.folder.read_table(stats_name(0))
             self.folder.write_json(
                 COST,

@@ -19,7 +19,7 @@ from byrote.runner.one import BaseRun, Run
 from byrote.runner.progress import Progress
 from byrote.runner.scores import ensure_scores, ensure_utility
 from byrote.runner.trained import Diverged, TrainedRun
-from byrote.store import Cell, Manifest, Store, Trial, atomic_path
+from byrote.store import Cell, Manifest, Store, Trial, atomic_path, sweep
 from byrote.study import Study, as_spec, load_study
 from byrote.types import ByroteError, Splits
 
@@ -76,6 +76,7 @@ class StudyRun:
         study, progress = self.study, self.progress
         planned = list(study.cells())
         splits = {seed: self.context.splits(seed) for seed in study.seeds}
+        sweep(self.out)
         self._write_splits()
         (self.out / ERRORS).unlink(missing_ok=True)
         for seed in study.seeds:

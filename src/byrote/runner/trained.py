@@ -71,6 +71,9 @@ class TrainedRun(Run):
         """
         records = splits.all() if whole else splits.validation
         if self.is_done(records, keep=keep):
+            if (self.folder.path / STATE).exists():  # killed just before it was removed
+                with self.folder.locked():
+                    self.folder.remove(STATE)
             return False
         failure = self.folder.read_json(DIVERGED)
         if failure and not self._changed_libraries():
@@ -139,7 +142,7 @@ class TrainedRun(Run):
         try:
             for epoch in training.run(lambda: self._between_steps(training)):
                 self._save_state(training)
-                self.score(target, epoch, records, self.label)
+                self._score_epoch(target, epoch, splits, records)
                 for known in range(len(validation) + 1, epoch + 1):
                     validation.append(self._validation_loss(known, splits))
                 if self._should_stop(validation):
@@ -218,6 +221,8 @@ class TrainedRun(Run):
 
     def _between_steps(self, training: Training) -> None:
         progress = self.context.progress
+        if training.finished():
+            return  # the end of the epoch saves at once; a state in between would never be scored
         if training.due_for_saving or progress.stop_requested:
             self._save_state(training)
         progress.check()
@@ -225,6 +230,17 @@ class TrainedRun(Run):
     def _save_state(self, training: Training) -> None:
         with self.folder.writing(STATE) as path:
             training.save(path)
+
+    def _score_epoch(self, target: Target, epoch: int, splits: Splits, records: Sequence[Record]) -> None:
+        """The validation records in a pass of their own, which a trial makes too, and then the others.
+
+        A part is scored whole or not at all: in other company a text's numbers are the same to rounding only.
+        """
+        validation = {record.id for record in splits.validation}
+        others = [record for record in records if record.id not in validation]
+        for part in (splits.validation, others):
+            if not self.has(epoch, part):
+                self.score(target, epoch, {text_key(record.text): record.text for record in part}, self.label)
 
     def _validation_loss(self, epoch: int, splits: Splits) -> float:
         """From the statistics on disk."""

@@ -1,0 +1,98 @@
+"""A study small enough to run in a second: a random model in a folder, random texts, and what a run of it left."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet
+
+from byrote.runner.study import run
+from byrote.store import Manifest, Store
+from byrote.study import Study
+from byrote.types import ByroteError
+from conftest import make_model, make_texts, make_tokenizer
+
+RATE = 3e-3
+
+
+def make_folder(folder: Path, texts: list[str] | None = None) -> Path:
+    """A folder with model/ and texts.txt."""
+    make_model("llama").save_pretrained(folder / "model")
+    make_tokenizer().save_pretrained(folder / "model")
+    (folder / "texts.txt").write_text("\n".join(make_texts(80, 1, 6, 20) if texts is None else texts))
+    return folder
+
+
+def settings(folder: Path, **changes: Any) -> dict[str, Any]:
+    """The study as a mapping; `data` is merged, everything else replaced."""
+    data = {"source": str(folder / "texts.txt"), "members": 10, "nonmembers": 10, "validation": 5, "test": 5}
+    return {
+        "name": "small",
+        "model": str(folder / "model"),
+        "methods": ["full"],
+        "learning_rate": RATE,
+        "epochs": 2,
+        "batch_size": 4,
+        "max_length": 32,
+        "attacks": ["loss", "reference", "min-k"],
+        **changes,
+        "data": data | changes.get("data", {}),
+    }
+
+
+def study_of(folder: Path, **changes: Any) -> Study:
+    """The checked study."""
+    return Study.model_validate(settings(folder, **changes))
+
+
+def write_study(path: Path, folder: Path, **changes: Any) -> Path:
+    """The study as a file; JSON is YAML."""
+    path.write_text(json.dumps(settings(folder, **changes), indent=1))
+    return path
+
+
+def facts(out: Path) -> dict[str, Any]:
+    """All that a study left and that may not depend on the clock: rows but cost, scores, statistics, losses, weights."""
+    rows = [row for row in json.loads((out / "results.json").read_text()) if row["kind"] != "cost"]
+    assert {"membership", "utility"} <= {row["kind"] for row in rows}
+    found: dict[str, Any] = {"rows": rows, "scores": _table(out / "scores.parquet")}
+    found["splits"] = _table(out / "splits.parquet")
+    manifest = Manifest.read(out)
+    store = manifest.store(out)
+    for cell in manifest.cells:
+        found[f"cell {cell.method} {cell.settings} {cell.seed}"] = cell.model_dump()
+        found |= {f"{cell.run_id}/{name}": value for name, value in run_facts(store, cell.run_id).items()}
+    return found
+
+
+def run_facts(store: Store, run_id: str) -> dict[str, Any]:
+    """What one run folder holds, timings aside."""
+    folder = store.run(run_id)
+    found: dict[str, Any] = {"training": folder.read_json("training.json")}
+    for path in sorted(folder.path.rglob("*.parquet")):
+        name = path.relative_to(folder.path).as_posix()
+        assert folder.intact(name), f"{name} of {run_id} is not what was written"
+        found[name] = _table(path)
+    for path in sorted((folder.path / "weights").rglob("*.safetensors")):
+        found[path.name] = path.read_bytes()
+    return found
+
+
+def _table(path: Path) -> dict[str, Any]:
+    columns: dict[str, Any] = pyarrow.parquet.read_table(path).to_pydict()
+    return columns
+
+
+def run_facts_of(study: Study, out: Path, store: Path | None = None) -> dict[str, Any]:
+    """Run a study in which every cell succeeds; its facts."""
+    results = run(study, out, store)
+    if results.failed:
+        raise ByroteError(results.failed[0].error)
+    return facts(out)
+
+
+def differing(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """The names under which two sets of facts differ."""
+    return [name for name in sorted({*one, *other}) if one.get(name) != other.get(name)]
