@@ -7,14 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet
+import pytest
 
+from byrote.runner.progress import Progress
 from byrote.runner.study import run
 from byrote.store import Manifest, Store
 from byrote.study import Study
+from byrote.target import Target
+from byrote.training.loop import Training
 from byrote.types import ByroteError
 from conftest import make_model, make_texts, make_tokenizer
 
 RATE = 3e-3
+STEPS = 2 * 3
+"""Optimiser steps of one run: epochs times batches."""
+ALL = 10 + 10 + 5 + 5
+"""Records of one split."""
 
 
 def make_folder(folder: Path, texts: list[str] | None = None) -> Path:
@@ -54,7 +62,7 @@ def write_study(path: Path, folder: Path, **changes: Any) -> Path:
 
 
 def facts(out: Path) -> dict[str, Any]:
-    """All that a study left and that may not depend on the clock: rows but cost, scores, statistics, losses, weights."""
+    """All that a study left and that may not depend on the clock: rows but cost, scores, losses, weights, ..."""
     rows = [row for row in json.loads((out / "results.json").read_text()) if row["kind"] != "cost"]
     assert {"membership", "utility"} <= {row["kind"] for row in rows}
     found: dict[str, Any] = {"rows": rows, "scores": _table(out / "scores.parquet")}
@@ -96,3 +104,43 @@ def run_facts_of(study: Study, out: Path, store: Path | None = None) -> dict[str
 def differing(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
     """The names under which two sets of facts differ."""
     return [name for name in sorted({*one, *other}) if one.get(name) != other.get(name)]
+
+
+def run_ids(out: Path) -> dict[str, str]:
+    """Run id by method and seed."""
+    return {f"{cell.method} {cell.seed}": cell.run_id for cell in Manifest.read(out).cells}
+
+
+class Watcher(Progress):
+    """Remembers what was said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        """A line."""
+        self.said.append(text)
+
+
+def count_work(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Counts optimiser steps and scored texts."""
+    done = {"steps": 0, "texts": 0}
+    step, token_stats = Training._step, Target.token_stats
+
+    def counted_step(self: Training, *arguments: Any) -> None:
+        done["steps"] += 1
+        step(self, *arguments)
+
+    def counted_stats(self: Target, texts: Any, *arguments: Any) -> Any:
+        done["texts"] += len(texts)
+        return token_stats(self, texts, *arguments)
+
+    monkeypatch.setattr(Training, "_step", counted_step)
+    monkeypatch.setattr(Target, "token_stats", counted_stats)
+    return done
+
+
+def leave_out_what_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No HTML, and no waiting for the disk: neither changes a number."""
+    monkeypatch.setattr("byrote.report.html.report_html", lambda results: "")
+    monkeypatch.setattr("byrote.store._flush", lambda path: None)

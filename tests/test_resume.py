@@ -274,7 +274,7 @@ def test_the_first_sigint_asks_and_the_second_stops(capsys: pytest.CaptureFixtur
 
 
 def test_sigint_ends_with_130_and_the_same_command_goes_on(folder: Path, tmp_path: Path) -> None:
-    path = write_study(tmp_path / "s.yaml", folder, epochs=30)
+    path = write_study(tmp_path / "s.yaml", folder, epochs=8)
     command = [sys.executable, "-m", "byrote.cli", "run", str(path), "--out", str(tmp_path / "cut")]
     one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # as here: with more, sums differ in their last bits
     with subprocess.Popen(
