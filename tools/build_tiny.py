@@ -61,7 +61,7 @@ class Recipe:
 RECIPES = {
     "tiny": Recipe(width=128, learning_rate=3e-3, tokens=6_000_000),
     "4m": Recipe(width=256, learning_rate=2e-3, tokens=2_000_000),
-    "16m": Recipe(width=512, learning_rate=1e-3, tokens=1_000_000),
+    "16m": Recipe(width=512, learning_rate=1e-3, tokens=400_000),
 }
 
 
@@ -228,7 +228,6 @@ def build(size: str, out: Path, downloads: Path) -> dict[str, Any]:
     recipe = RECIPES[size]
     began = time.monotonic()
     torch.manual_seed(recipe.seed)
-    torch.set_num_threads(2)
     training, held_out = corpus(downloads)
     tokenizer = train_tokenizer(training, recipe.vocabulary, max_length=512)
     documents: list[list[int]] = tokenizer(training)["input_ids"]
