@@ -71,6 +71,10 @@ def read_yaml(text: str, where: str) -> dict[str, Any]:
         raise StudyError(f"{where}: {line}{error.problem or error}{hint}") from None
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise StudyError(f"{where}: {' '.join(str(error).split())}") from None
+    try:
+        json.dumps(value, default=str)
+    except (ValueError, RecursionError):
+        raise StudyError(f"{where}: an alias (*name) stands inside its own anchor (&name)") from None
     if not isinstance(value, dict):
         raise StudyError(f"{where}: a study is a mapping of settings (name: ..., model: ..., data: ...)")
     return value
@@ -78,10 +82,7 @@ def read_yaml(text: str, where: str) -> dict[str, Any]:
 
 def override(raw: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
     """The raw study with `key.path=value` assignments applied; values are read as YAML."""
-    try:
-        changed: dict[str, Any] = json.loads(json.dumps(raw, default=str))
-    except (ValueError, RecursionError):
-        raise StudyError("the study refers to itself: an alias (*name) stands inside its own anchor (&name)") from None
+    changed: dict[str, Any] = json.loads(json.dumps(raw, default=str))
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         if not equals or not all(path.split(".")):
@@ -156,7 +157,9 @@ def _in_words(problems: Sequence[Any]) -> str:
         return str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "model_type":
         return f"must be a mapping of settings, not {first['input']!r}"
-    musts = [str(each["msg"]).removeprefix("Input should be ") for each in problems]
+    if first["type"] in ("too_short", "string_too_short"):
+        return "must not be empty"
+    musts = [str(each["msg"]).removeprefix("Input should be ").removeprefix("String should ") for each in problems]
     got = "nothing" if first["input"] is None else repr(first["input"])
     return f"must be {', or '.join(dict.fromkeys(musts))}; got {got}"
 
