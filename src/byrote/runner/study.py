@@ -26,6 +26,10 @@ from byrote.types import ByroteError, Splits
 SPLITS, ERRORS = "splits.parquet", "errors.txt"
 
 
+BEYOND = 2
+"""How many rates outside a method's grid `learning_rate: auto` may add."""
+
+
 def default_folder(name: str) -> Path:
     """Where the results of a study go when nobody says."""
     # Not every system takes every character, and "." and ".." are other folders.
@@ -141,8 +145,8 @@ class StudyRun:
         notes = list(history["notes"])
         if history["stopped_early"]:
             notes.append(f"Stopped early after epoch {history['epochs']}: the validation loss no longer fell.")
-        if tried and rate in (rates[0], rates[-1]):
-            edge = "lowest" if rate == rates[0] else "highest"
+        if _beyond(tried) is not None:
+            edge = "lowest" if rate == min(trial.learning_rate for trial in tried) else "highest"
             notes.append(f"The best learning rate, {rate:g}, is the {edge} one tried: one beyond it may do better.")
         return cell.model_copy(update={"notes": notes})
 
@@ -160,21 +164,26 @@ class StudyRun:
     def _try_rates(self, method: Method, cell: Cell, splits: Splits, rates: Sequence[float]) -> list[Trial]:
         """Train at each rate; the validation records, which no attack sees, decide.
 
+        Where the best rate is the lowest or the highest, one beyond it is tried too, at most twice.
         A rate that diverges is out. Any other failure is the cell's: no rate is passed over because the disk was full.
         """
-        trials = []
-        for rate in rates:
-            run = self._trained(method, cell, rate, f" at rate {rate:g}")
-            trial = Trial(learning_rate=rate, run_id=run.id, validation_loss=None)
-            try:
-                self.worked += run.ensure(splits, whole=False, keep=False)
-                loss = run.history()["validation"][-1]["loss"]
-                trials.append(trial.model_copy(update={"validation_loss": loss}))
-            except Diverged as error:
-                trials.append(trial.model_copy(update={"error": str(error)}))
+        trials = [self._try_rate(method, cell, splits, rate) for rate in rates]
+        for _ in range(BEYOND):
+            if (rate := _beyond(trials)) is None:
+                break
+            trials.append(self._try_rate(method, cell, splits, rate))
         if all(trial.validation_loss is None for trial in trials):
             raise ByroteError(f"no learning rate worked; at {rates[0]:g}: {trials[0].error}")
         return trials
+
+    def _try_rate(self, method: Method, cell: Cell, splits: Splits, rate: float) -> Trial:
+        run = self._trained(method, cell, rate, f" at rate {rate:g}")
+        trial = Trial(learning_rate=rate, run_id=run.id, validation_loss=None)
+        try:
+            self.worked += run.ensure(splits, whole=False, keep=False)
+            return trial.model_copy(update={"validation_loss": run.history()["validation"][-1]["loss"]})
+        except Diverged as error:
+            return trial.model_copy(update={"error": str(error)})
 
     def _manifest(self, splits: dict[int, Splits]) -> Manifest:
         study, context = self.study, self.context
@@ -228,6 +237,16 @@ def _best(trials: Sequence[Trial]) -> float:
     """The rate with the lowest validation loss at the end of training."""
     finished = [trial for trial in trials if trial.validation_loss is not None]
     return min(finished, key=lambda trial: trial.validation_loss or 0.0).learning_rate
+
+
+def _beyond(trials: Sequence[Trial]) -> float | None:
+    """The next rate outwards where the best one is at an edge of those tried, a step as wide as the last one."""
+    if len(trials) < 2 or all(trial.validation_loss is None for trial in trials):
+        return None
+    best, tried = _best(trials), sorted(trial.learning_rate for trial in trials)
+    if best == tried[0]:
+        return float(f"{best * best / tried[1]:.3g}")
+    return float(f"{best * best / tried[-2]:.3g}") if best == tried[-1] else None
 
 
 def _sizes(splits: Splits) -> dict[str, int]:
