@@ -94,6 +94,8 @@ def answer(summary: Summary) -> list[str]:
     """The answer as a few sentences; says so when there is nothing to answer with."""
     attack = summary.headline
     if not summary.tuned:
+        if not summary.results.failed:
+            return ["No run of this study has ended yet, so there is no answer: run it again and it goes on."]
         return ["No run of this study ended well, so it has no answer. What failed, and why, is listed below."]
     if attack is None:
         return ["This study asks for no membership attack, so it says nothing about leakage.", *_utility(summary)]

@@ -81,8 +81,8 @@ def _table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
 def _made_with(results: Results) -> str:
     manifest = results.manifest
     lines = [
-        f"Model: {plain(manifest.model)}. {plain(manifest.model_description)}".strip(),
-        f"Data: {plain(manifest.data)}. {plain(manifest.data_description)}".strip(),
+        f"Model: {plain(manifest.model_description or manifest.model)}",
+        f"Data: {plain(manifest.data)}: {plain(manifest.data_description)}",
         f"byrote {plain(manifest.byrote)}; {len(results.evidence.seeds)} seed(s). "
         "The resolved study is in study.json, every estimate in results.csv, every score in scores.parquet.",
     ]
