@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
+from byrote.report.results import Results
+from byrote.report.rows import Row
 from byrote.store import Cell, Manifest, RunFolder, Trial
 
 ATTACKS = ("loss", "reference", "zlib", "min-k", "min-k++")
@@ -229,3 +231,35 @@ def hash_of(text: str) -> int:
     import zlib
 
     return zlib.crc32(text.encode())
+
+
+def build_damaged(folder: Path) -> Path:
+    """Two seeds, five epochs, a method that failed, and one whose scores were damaged afterwards in seed 1."""
+    manifest = build(
+        folder, seeds=(0, 1), epochs=5, members=120, test=60, failed=("p-tuning",), settings={"lora": '{"r":16}'},
+        attacks=("loss", "reference", "min-k"),
+    )  # fmt: skip
+    damaged = next(cell.run_id for cell in manifest.cells if cell.method == "head" and cell.seed == 1)
+    whole = folder / "runs" / damaged / "scores.parquet"
+    whole.write_bytes(whole.read_bytes()[:-200])
+    return folder
+
+
+def pick(results: Results, metric: str, **wanted: object) -> Row:
+    """The one row with this metric and these values."""
+    found = [
+        row for row in results.rows if row.metric == metric and all(getattr(row, k) == v for k, v in wanted.items())
+    ]
+    assert len(found) == 1, f"{len(found)} rows of {metric} {wanted}"
+    return found[0]
+
+
+def stored(folder: Path, run_id: str, attack: str, epoch: int, seed: int) -> tuple[list[float], list[float]]:
+    """Scores of members and nonmembers, read with nothing of the report."""
+    split = pyarrow.parquet.read_table(folder / "splits.parquet").to_pylist()
+    side = {row["record_id"]: row["split"] for row in split if row["seed"] == seed}
+    table = pyarrow.parquet.read_table(folder / "runs" / run_id / "scores.parquet").to_pylist()
+    rows = [row for row in table if row["attack"] == attack and row["epoch"] == epoch]
+    sides = {part: [row["score"] for row in rows if side.get(row["record_id"]) == part] for part in
+             ("member", "nonmember")}  # fmt: skip
+    return sides["member"], sides["nonmember"]

@@ -1,0 +1,229 @@
+"""The verdicts, warnings, words and pictures of a report."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from byrote.audit.roc import tpr_at_fpr
+from byrote.report import checks
+from byrote.report.answer import Summary, answer
+from byrote.report.console import summary_table, summary_text
+from byrote.report.curves import density, pooled_roc, spread_of_scores
+from byrote.report.findings import Finding, Index, verdict_of
+from byrote.report.markdown import report_markdown
+from byrote.report.results import Results
+from byrote.types import ByroteError
+from report_folder import build, build_damaged, pick, stored
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_damaged(tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture(scope="module")
+def results(folder: Path) -> Results:
+    return Results.read(folder)
+
+
+@pytest.mark.parametrize(
+    ("attacks", "chosen"), [(("loss", "zlib", "reference"), "reference"), (("zlib", "min-k++", "loss"), "zlib")]
+)
+def test_the_headline_attack_is_chosen_before_results_and_is_not_the_strongest(
+    tmp_path: Path, attacks: tuple[str, ...], chosen: str
+) -> None:
+    build(tmp_path, methods=("prompt-tuning",), attacks=attacks, members=60, test=10, epochs=1, shift=0.8)
+    summary = Summary(Results.read(tmp_path))
+    assert summary.headline is not None and summary.headline.name == chosen
+    aucs = {attack.name: row.value or 0.0 for attack, row in summary.tuned[0].auc.items()}
+    assert max(aucs, key=lambda name: aucs[name]) != chosen
+
+
+def test_a_baseline_of_the_split_is_warned_of_and_not_taken_for_leakage(tmp_path: Path) -> None:
+    build(tmp_path, methods=("full", "prompt-tuning"), attacks=("loss",), members=150, test=20, epochs=3, shift=0.5)
+    results = Results.read(tmp_path)
+    row = pick(results, "auc", method="prompt-tuning", epoch=3)
+    assert row.low is not None and row.low > 0.5, "the planted baseline must look like leakage"
+    assert any("has a baseline of its own" in line and "loss 0." in line for line in results.warnings)
+    summary = Summary(results)
+    assert {one.configuration.method: summary.verdict(one) for one in summary.tuned} == {
+        "full": "leaks", "prompt-tuning": "nothing shown",
+    }  # fmt: skip
+
+
+def test_warnings_of_size_and_seeds(tmp_path: Path, results: Results) -> None:
+    assert any("Pooled over 2 seeds: fewer than five" in line for line in results.warnings)
+    assert any("TPR at 1% FPR cannot be resolved" in line and "has 120" in line for line in results.warnings)
+    assert not any("One seed" in line or "Only" in line for line in results.warnings)
+    build(tmp_path, methods=("full",), attacks=("loss",), members=40, nonmembers=1000, test=10, epochs=1)
+    small = Results.read(tmp_path).warnings
+    assert any("Only 40 members" in line for line in small) and any("One seed" in line for line in small)
+    assert not any("TPR at 1%" in line for line in small)
+    assert any("near-duplicate 41" in line for line in small)
+
+
+def test_the_stated_null_is_checked_by_permuted_labels(
+    results: Results, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not any("permuted labels" in line for line in results.warnings)
+    real = checks.permutation_null
+
+    def broken(*args: object, **settings: object) -> object:
+        return real(*args, **settings)._replace(low=0.55, high=0.65)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(checks, "permutation_null", broken)
+    assert any("With permuted labels reference on" in line for line in Results.read(folder).warnings)
+
+
+def test_copies_on_both_sides_are_named(tmp_path: Path) -> None:
+    build(tmp_path, methods=("full",), attacks=("reference",), members=20, test=10, epochs=1)
+    path = tmp_path / "splits.parquet"
+    columns = pyarrow.parquet.read_table(path).to_pydict()
+    columns["group"] = ["same"] * len(columns["group"])
+    pyarrow.parquet.write_table(pa.table(columns), path)
+    assert any("on both sides of the split" in line for line in Results.read(tmp_path).warnings)
+
+
+def test_the_answer_says_what_leaks_what_shows_nothing_and_how_far_that_reaches(tmp_path: Path) -> None:
+    build(tmp_path, members=200, epochs=4, test=40, attacks=("loss", "reference"))
+    results = Results.read(tmp_path)
+    first, second, third, last = answer(Summary(results))
+    full = pick(results, "auc", method="full", name="reference", epoch=4)
+    assert first.startswith("After 4 epochs, the reference attack can tell training records")
+    assert f"**full** (AUC {full.value:.3f} [{full.low:.3f}, {full.high:.3f}])" in first
+    assert "**head**" in first and "**lora**" in first and "null of 0.500" in first
+    assert "**prompt-tuning**" in second and "200 members and 200 nonmembers show nothing" in second
+    highs = [pick(results, "auc", method=m, name="reference", epoch=4).high for m in ("p-tuning", "prompt-tuning")]
+    assert f"{max(high for high in highs if high is not None):.3f} are not ruled out" in second
+    assert "perplexity" in third and "untuned model" in third and "nothing shown is not nothing there" in last
+
+
+@pytest.mark.parametrize(
+    ("pooled", "alone", "expected"),
+    [
+        ((0.6, 0.8), [(0.6, 0.7), (0.65, 0.8)], "leaks"),
+        ((0.3, 1.0), [(0.6, 0.7), (0.65, 0.8)], "not resolved"),  # too few seeds for what each of them shows
+        ((0.51, 0.53), [(0.45, 0.58), (0.46, 0.59)], "not resolved"),  # narrow by luck: no seed shows it
+        ((0.51, 0.53), [(0.45, 0.58)] * 5, "leaks"),  # five seeds may be believed
+        ((0.4, 0.6), [(0.45, 0.58), (0.55, 0.6)], "nothing shown"),
+        ((0.3, 0.4), [(0.3, 0.4), (0.35, 0.45)], "below null"),
+    ],
+)
+def test_a_verdict_over_few_seeds_agrees_with_the_seeds(
+    results: Results, pooled: tuple[float, float], alone: list[tuple[float, float]], expected: str
+) -> None:
+    blank = pick(results, "auc", method="lora", name="reference", epoch=5, seed=0)
+    limits = dict(enumerate(alone)) | {None: pooled}
+    rows = [replace(blank, seed=seed, low=low, high=high) for seed, (low, high) in limits.items()]
+    attack = next(one for one in results.evidence.attacks if one.name == "reference")
+    lora = next(one for one in Summary(results).configurations if one.method == "lora")
+    cells = tuple(lora.cells[0].model_copy(update={"seed": seed}) for seed in range(len(alone)))
+    index = Index(results.evidence, rows)
+    assert verdict_of(index, replace(lora, cells=cells), 5, attack) == expected
+
+
+def finding(results: Results, method: str) -> tuple[Summary, Finding]:
+    summary = Summary(results)
+    return summary, next(one for one in summary.findings if one.configuration.method == method)
+
+
+def test_the_roc_picture_starts_where_ten_nonmembers_pass_and_agrees_with_tpr_at_fpr(tmp_path: Path) -> None:
+    build(tmp_path, methods=("lora",), attacks=("loss",), members=150, test=10, epochs=2)
+    summary, lora = finding(Results.read(tmp_path), "lora")
+    curve = pooled_roc(summary, lora, summary.results.evidence.attacks[0])
+    assert curve is not None and curve.fpr[0] == pytest.approx(10 / 150, rel=1e-3) and curve.fpr[-1] == 1.0
+    members, nonmembers = stored(tmp_path, lora.configuration.done[0].run_id, "loss", 2, 0)
+    for fpr, tpr in list(zip(curve.fpr, curve.tpr, strict=True))[1:-1:10]:
+        assert tpr == pytest.approx(tpr_at_fpr(members, nonmembers, fpr).value, abs=2e-3)
+
+
+def test_smoothed_scores_are_densities(tmp_path: Path) -> None:
+    build(tmp_path, methods=("lora",), attacks=("loss",), members=300, test=10, epochs=1)
+    summary, lora = finding(Results.read(tmp_path), "lora")
+    spread = spread_of_scores(summary, lora, summary.results.evidence.attacks[0])
+    assert spread is not None
+    shapes = density(spread, float(spread.members.min()) - 1, float(spread.members.max()) + 1)
+    for heights in (shapes.members, shapes.nonmembers):
+        assert np.trapezoid(heights, shapes.at) == pytest.approx(1.0, abs=5e-3)
+    top = shapes.at[int(np.argmax(shapes.members))]
+    assert top == pytest.approx(float(np.median(spread.members)), abs=0.2)
+
+
+@pytest.mark.parametrize("change", ["all failed", "no attacks", "no utility", "tiny"])
+def test_a_report_is_made_from_whatever_there_is(tmp_path: Path, change: str) -> None:
+    methods = ("full", "lora")
+    failed = methods if change == "all failed" else ()
+    members = 4 if change == "tiny" else 30
+    manifest = build(tmp_path, methods=methods, members=members, test=8, epochs=1, failed=failed)
+    cleared = {"no attacks": {"attacks": []}, "no utility": {"utility": []}}.get(change, {})
+    manifest.model_copy(update=cleared).write(tmp_path)
+    results = Results.read(tmp_path)
+    results.write(tmp_path / "out")
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {"results.csv", "results.json", "scores.parquet", "report.md", "report.html"}
+    assert (tmp_path / "out" / "report.html").read_text(encoding="utf-8").rstrip().endswith("</html>")
+    assert summary_text(results)
+    if change == "all failed":
+        assert "no answer" in report_markdown(results) and "out of memory" in report_markdown(results)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda path: (path / "study.json").unlink(), "study.json is missing"),
+        (lambda path: (path / "splits.parquet").unlink(), "has no splits.parquet"),
+        (lambda path: (path / "splits.parquet").write_bytes(b"PAR1"), "is damaged"),
+    ],
+)
+def test_a_folder_that_cannot_be_reported_says_why(
+    tmp_path: Path, spoil: Callable[[Path], object], message: str
+) -> None:
+    build(tmp_path, methods=("full",), attacks=("loss",), members=10, test=5, epochs=1)
+    spoil(tmp_path)
+    with pytest.raises(ByroteError, match=message):
+        Results.read(tmp_path)
+
+
+def test_the_terminal_table_shows_null_and_verdict_and_reads_no_markup(tmp_path: Path) -> None:
+    build(tmp_path, methods=("full", "prompt-tuning"), attacks=("reference",), members=150, test=20, epochs=4,
+          name="[red]not red[/red]")  # fmt: skip
+    from rich.console import Console
+
+    results = Results.read(tmp_path)
+    console = Console(width=140, file=io.StringIO(), force_terminal=False)
+    console.print(summary_table(results))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "[red]not red[/red]" in shown
+    lines = summary_text(results).splitlines()
+    assert [line.split()[0] for line in lines[1:]] == ["untuned", "full", "prompt-tuning"]
+    assert lines[2].endswith("leaks") and lines[3].endswith("nothing shown")
+    assert "0.500" in lines[2] and "1.38 M" in lines[2] and "[" in lines[2]
+
+
+def test_markdown_tables_survive_hostile_names(tmp_path: Path) -> None:
+    build(tmp_path, methods=("lora",), attacks=("loss",), members=20, test=10, epochs=1,
+          name="a | b <script>x</script>", settings={"lora": '{"target_modules":"q|v<img src=x>"}'})  # fmt: skip
+    text = report_markdown(Results.read(tmp_path))
+    assert "<script" not in text and "<img" not in text
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    widths = [len(line.replace("\\|", "").split("|")) for line in rows]
+    assert len(set(widths[:4])) == 1 and "q\\|v" in rows[3]
+
+
+def test_reading_a_report_loads_no_model_library() -> None:
+    code = (
+        "import sys, byrote.report.html, byrote.report.console, byrote.report.markdown; "
+        "print([name for name in ('torch', 'transformers', 'plotly', 'pandas', 'scipy') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
