@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from byrote.report.results import Results
+from byrote.report.write import write_report
 from report_folder import build
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ PICTURES = ("frontier", "epochs", "roc", "scores")
 def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("report")
     build(folder, seeds=(0, 1), failed=("p-tuning",), epochs=3, members=120, test=40, settings={"lora": '{"r":16}'})
-    Results.read(folder).write(folder)
+    write_report(Results.read(folder), folder)
     return (folder / "report.html").as_uri()
 
 

@@ -83,9 +83,10 @@ def report(folder: Path, /) -> int:
         The study's results folder, which holds study.json.
     """
     from byrote.report.results import Results
+    from byrote.report.write import write_report
 
     results = Results.read(folder)
-    results.write(folder)
+    write_report(results, folder)
     return _show(results, folder)
 
 

@@ -1,4 +1,4 @@
-"""The results of one study: rows, scores, warnings, and the files that people read.
+"""The results of one study: rows, scores and warnings.
 
 `Results.read(folder)` recomputes every estimate from the stored scores, so a report never shows a
 number that its facts do not give.
@@ -22,7 +22,7 @@ from byrote.report.evidence import Evidence
 from byrote.report.measures import merged_settings
 from byrote.report.pieces import Series
 from byrote.report.rows import COLUMNS, Row, all_rows, cells_of
-from byrote.store import Cell, Manifest, atomic_path, write_text
+from byrote.store import Cell, Manifest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,23 +75,8 @@ class Results:
 
         `settings` is spelled as in the rows, so that the two tables join.
         """
-        frame: pd.DataFrame = self._score_table().to_pandas(types_mapper=_nullable)
+        frame: pd.DataFrame = self.score_table().to_pandas(types_mapper=_nullable)
         return frame
-
-    def write(self, folder: Path | str) -> None:
-        """Write results.csv, results.json, scores.parquet, report.md and report.html, each whole or not at all."""
-        import pyarrow.parquet
-
-        from byrote.report.html import report_html
-        from byrote.report.markdown import report_markdown
-
-        folder = Path(folder)
-        write_text(folder / "results.csv", self.csv())
-        write_text(folder / "results.json", self.json())
-        with atomic_path(folder / "scores.parquet") as path:
-            pyarrow.parquet.write_table(self._score_table(), path, compression="zstd")
-        write_text(folder / "report.md", report_markdown(self))
-        write_text(folder / "report.html", report_html(self))
 
     def csv(self) -> str:
         """The rows as CSV; numbers in full precision, what is absent empty."""
@@ -106,7 +91,8 @@ class Results:
         lines = (json.dumps(dict(zip(COLUMNS, cells_of(row), strict=True)), allow_nan=False) for row in self.rows)
         return "[\n" + ",\n".join(lines) + "\n]\n"
 
-    def _score_table(self) -> pa.Table:
+    def score_table(self) -> pa.Table:
+        """What `scores` gives, as scores.parquet holds it."""
         import pyarrow as pa
 
         text, whole, real = pa.string(), pa.int64(), pa.float64()

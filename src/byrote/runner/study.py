@@ -12,6 +12,7 @@ from byrote._version import __version__
 from byrote.methods.base import Method
 from byrote.objectives.batching import out_of_memory
 from byrote.report.results import Results
+from byrote.report.write import write_report
 from byrote.runner import tables
 from byrote.runner.context import RECORDS, Context
 from byrote.runner.environment import describe
@@ -96,7 +97,7 @@ class StudyRun:
         if not self.worked and all(cell.status == "done" for cell in self.cells):
             progress.say("Everything was in the store already: nothing was trained and nothing scored.")
         results = Results.read(self.out)
-        results.write(self.out)
+        write_report(results, self.out)
         return results
 
     def _base_cell(self, seed: int, splits: dict[int, Splits]) -> None:
