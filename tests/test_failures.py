@@ -16,7 +16,8 @@ from byrote.data.split import split
 from byrote.methods.base import NotForThisModel
 from byrote.methods.full import Full
 from byrote.methods.lora import LoRA
-from byrote.runner.study import _beyond, run
+from byrote.runner.rates import beyond
+from byrote.runner.study import run
 from byrote.runner.trained import TrainedRun
 from byrote.store import Manifest, Store, Trial
 from byrote.training.loop import Training
@@ -56,15 +57,15 @@ def work(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 # --- learning_rate: auto -------------------------------------------------------------------------
 
 
-def grid(monkeypatch: pytest.MonkeyPatch, *rates: float, beyond: int = 0) -> None:
+def grid(monkeypatch: pytest.MonkeyPatch, *rates: float, more: int = 0) -> None:
     monkeypatch.setattr(Full, "learning_rates", rates)
-    monkeypatch.setattr("byrote.runner.study.BEYOND", beyond)
+    monkeypatch.setattr("byrote.runner.rates.BEYOND", more)
 
 
 def test_auto_looks_beyond_the_edge_of_its_grid_twice(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    grid(monkeypatch, 1e-6, 1e-5, beyond=2)  # far too low: each higher rate is better
+    grid(monkeypatch, 1e-6, 1e-5, more=2)  # far too low: each higher rate is better
     run(study_of(folder, learning_rate="auto"), tmp_path)
     cell = Manifest.read(tmp_path).cells[1]
     assert [trial.learning_rate for trial in cell.tried] == [1e-6, 1e-5, 1e-4, 1e-3]
@@ -76,11 +77,11 @@ def test_the_next_rate_beyond_an_edge() -> None:
         rates = (1e-3, 4e-3, 8e-3)
         return [Trial(learning_rate=r, run_id="", validation_loss=x) for r, x in zip(rates, losses, strict=True)]
 
-    assert _beyond(tried(3.0, 2.0, 1.0)) == 1.6e-2
-    assert _beyond(tried(1.0, 2.0, 3.0)) == 2.5e-4
-    assert _beyond(tried(3.0, 1.0, 2.0)) is None
-    assert _beyond(tried(3.0, 1.0, None)) is None  # what lies beyond diverged already
-    assert _beyond(tried(None, None, None)) is None and _beyond(tried(1.0, 2.0, 3.0)[:1]) is None
+    assert beyond(tried(3.0, 2.0, 1.0)) == 1.6e-2
+    assert beyond(tried(1.0, 2.0, 3.0)) == 2.5e-4
+    assert beyond(tried(3.0, 1.0, 2.0)) is None
+    assert beyond(tried(3.0, 1.0, None)) is None  # what lies beyond diverged already
+    assert beyond(tried(None, None, None)) is None and beyond(tried(1.0, 2.0, 3.0)[:1]) is None
 
 
 def test_auto_takes_the_rate_with_the_lowest_validation_loss(

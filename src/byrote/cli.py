@@ -5,6 +5,8 @@ Exit codes: 0 done, 1 a run failed (the others finished), 2 bad usage or study, 
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -22,7 +24,7 @@ DONE, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
 
 app = cyclopts.App(
     name="byrote",
-    help="Tells you what a fine-tuned language model has learned by rote.",
+    help="Tells you what a fine-tuned language model has learned by rote.\n\nAny command: --debug shows tracebacks.",
     version=__version__,
     result_action="return_value",
     suppress_keyboard_interrupt=False,
@@ -139,8 +141,6 @@ def init(
 
 def _source_from(file: Path, study: Path) -> str:
     """The data file as the study must spell it: relative to the study's own folder where it can be."""
-    import os
-
     return Path(os.path.relpath(file.resolve(), study.resolve().parent)).as_posix()
 
 
@@ -157,6 +157,10 @@ def main(arguments: list[str] | None = None) -> int:
     debug = "--debug" in words
     try:
         code = app([word for word in words if word != "--debug"], exit_on_error=False, print_error=False)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of a pipe has seen enough, as in `byrote list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
     except cyclopts.CycloptsError as error:
         _complain(f"{error}\nbyrote --help shows how it is called.")
         return BAD_USAGE
@@ -186,6 +190,9 @@ def _complain(message: str) -> None:
 
 
 def _main() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without an arrow still gets the sentence around it
     sys.exit(main())
 
 

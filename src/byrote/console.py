@@ -28,7 +28,7 @@ PLAIN_SECONDS = 10.0
 
 def out_console() -> Console:
     """Standard output; wide when it is not a terminal, so that tables in a log are not broken."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160)
 
 
 class PlainProgress(Progress):

@@ -9,17 +9,23 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from byrote.data.split import sizes
 from byrote.methods.base import Method
 from byrote.runner.context import Context
 from byrote.runner.one import COST, EXPERIMENT, HISTORY
 from byrote.runner.progress import Progress
+from byrote.runner.rates import best_rate, next_rate
+from byrote.runner.scores import SCORES, UTILITY
 from byrote.runner.study import default_folder
-from byrote.runner.trained import STATE, TrainedRun
-from byrote.store import Store
+from byrote.runner.trained import DIVERGED, STATE, TrainedRun
+from byrote.store import Store, Trial
 from byrote.study import Study, load_study
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+
+WAITING = ("goes on", "to train")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +34,11 @@ class Step:
 
     method: str
     seed: int
-    learning_rate: float
+    learning_rate: float | None
+    """None for the best of those that are still to be tried."""
     run_id: str
     state: str
-    """"done", "goes on" (it was interrupted) or "to train"."""
+    """"done", "diverged", "goes on" (it was interrupted) or "to train"."""
     purpose: str
     """"run", or "trial" for one rate of `learning_rate: auto`."""
     seconds: float | None
@@ -49,7 +56,7 @@ class Plan:
         """For a terminal."""
         from rich.table import Table
 
-        waiting = [step for step in self.steps if step.state != "done"]
+        waiting = [step for step in self.steps if step.state in WAITING]
         known = [step.seconds for step in waiting if step.seconds is not None]
         time = f", about {sum(known) / 60:.1f} minutes for the {len(known)} whose speed is known" if known else ""
         title = f"{self.study.name}: {len(self.steps)} runs, {len(self.steps) - len(waiting)} in the store{time}"
@@ -61,11 +68,11 @@ class Plan:
             table.add_row(
                 step.method,
                 str(step.seed),
-                f"{step.learning_rate:g}",
+                "the best" if step.learning_rate is None else f"{step.learning_rate:g}",
                 step.purpose,
                 step.run_id,
                 step.state,
-                "" if step.state == "done" else about,
+                about if step in waiting else "",
             )
         return table
 
@@ -77,11 +84,13 @@ def plan(
     *,
     settings: Sequence[str] = (),
 ) -> Plan:
-    """The runs that `run` with the same arguments would make. Reads the data; trains and scores nothing."""
+    """The runs that `run` with the same arguments would make. Reads the data; trains, scores and writes nothing."""
     study, folder = (study, Path()) if isinstance(study, Study) else load_study(study, list(settings))
     place = Path(out) if out is not None else default_folder(study.name)
     runs = Store(Path(store) if store is not None else place / "runs")
     context = Context(study, folder, runs, Progress())
+    data = study.data
+    sizes(len(context.data.records), data.members, data.nonmembers, data.validation, data.test)  # are there enough?
     speeds = _seconds_per_epoch(runs, context.model.fingerprint)
     return Plan(study, tuple(_steps(study, context, speeds)))
 
@@ -89,28 +98,48 @@ def plan(
 def _steps(study: Study, context: Context, speeds: dict[str, float]) -> Iterator[Step]:
     for method, privacy, seed in study.cells():
         assert isinstance(method, Method)
+        per_member = speeds.get(method.name)
+        seconds = None if per_member is None else per_member * study.epochs * study.data.members
+        label = f"{method.name} {method.settings()}".strip()
         rates = study.rates(method)
-        for rate in rates:
-            experiment = study.experiment(
-                method, privacy, seed, rate, model=context.model.fingerprint, data=context.data.fingerprint
-            )
-            run = TrainedRun(context, experiment, method, method.name)
-            per_member = speeds.get(method.name)
-            yield Step(
-                method=f"{method.name} {method.settings()}".strip(),
-                seed=seed,
-                learning_rate=rate,
-                run_id=run.id,
-                state=_state(run),
-                purpose="run" if len(rates) == 1 else "trial",
-                seconds=None if per_member is None else per_member * study.epochs * study.data.members,
-            )
+        trials: list[Trial] = []
+        open_ = False
+        while len(rates) > 1 and (rate := next_rate(trials, rates)) is not None:
+            if open_ and len(trials) >= len(rates):
+                break  # what lies beyond the grid is seen when the grid is done
+            run = _run(study, context, method, privacy, seed, rate)
+            trials.append(_trial(run, rate))
+            state = _state(run, trial=True)
+            open_ |= state in WAITING
+            yield Step(label, seed, rate, run.id, state, "trial", seconds)
+        if open_:
+            yield Step(label, seed, None, "", "to train", "run", seconds)
+        elif not trials or any(trial.validation_loss is not None for trial in trials):
+            rate = best_rate(trials) if trials else rates[0]
+            run = _run(study, context, method, privacy, seed, rate)
+            yield Step(label, seed, rate, run.id, _state(run, trial=False), "run", seconds)
 
 
-def _state(run: TrainedRun) -> str:
-    if run.folder.intact(HISTORY):
+def _run(study: Study, context: Context, method: Method, privacy: str, seed: int, rate: float) -> TrainedRun:
+    experiment = study.experiment(
+        method, privacy, seed, rate, model=context.model.fingerprint, data=context.data.fingerprint
+    )
+    return TrainedRun(context, experiment, method, method.name)
+
+
+def _trial(run: TrainedRun, rate: float) -> Trial:
+    """What is known of a rate; no validation loss where it diverged or was not tried yet."""
+    validation = run.history().get("validation")
+    return Trial(learning_rate=rate, run_id=run.id, validation_loss=validation[-1]["loss"] if validation else None)
+
+
+def _state(run: TrainedRun, *, trial: bool) -> str:
+    if run.folder.intact(DIVERGED):
+        return "diverged"
+    # A trial scores the validation records alone; what has scores or measurements was wanted whole.
+    if run.folder.intact(HISTORY) and (trial or run.folder.intact(SCORES) or run.folder.intact(UTILITY)):
         return "done"
-    return "goes on" if (run.folder.path / STATE).exists() else "to train"
+    return "goes on" if run.folder.intact(STATE) else "to train"
 
 
 def _seconds_per_epoch(store: Store, model: str) -> dict[str, float]:

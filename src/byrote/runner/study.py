@@ -18,6 +18,7 @@ from byrote.runner.context import RECORDS, Context
 from byrote.runner.environment import describe
 from byrote.runner.one import BaseRun, Run
 from byrote.runner.progress import Progress
+from byrote.runner.rates import best_rate, beyond, next_rate
 from byrote.runner.scores import ensure_scores, ensure_utility
 from byrote.runner.trained import Diverged, TrainedRun
 from byrote.store import Cell, Manifest, Store, Trial, atomic_path, sweep
@@ -25,10 +26,6 @@ from byrote.study import Study, as_spec, load_study
 from byrote.types import ByroteError, Splits
 
 SPLITS, ERRORS = "splits.parquet", "errors.txt"
-
-
-BEYOND = 2
-"""How many rates outside a method's grid `learning_rate: auto` may add."""
 
 
 def default_folder(name: str) -> Path:
@@ -136,7 +133,7 @@ class StudyRun:
         study = self.study
         rates = study.rates(method)
         tried = self._try_rates(method, cell, splits, rates) if len(rates) > 1 else []
-        rate = _best(tried) if tried else rates[0]
+        rate = best_rate(tried) if tried else rates[0]
         answer = self._trained(method, cell, rate)
         cell = cell.model_copy(update={"run_id": answer.id, "learning_rate": rate, "tried": tried})
         keep = study.keep == "all" or (study.keep == "adapters" and method.is_adapter)
@@ -146,7 +143,7 @@ class StudyRun:
         notes = list(history["notes"])
         if history["stopped_early"]:
             notes.append(f"Stopped early after epoch {history['epochs']}: the validation loss no longer fell.")
-        if _beyond(tried) is not None:
+        if beyond(tried) is not None:
             edge = "lowest" if rate == min(trial.learning_rate for trial in tried) else "highest"
             notes.append(f"The best learning rate, {rate:g}, is the {edge} one tried: one beyond it may do better.")
         return cell.model_copy(update={"notes": notes})
@@ -168,10 +165,8 @@ class StudyRun:
         Where the best rate is the lowest or the highest, one beyond it is tried too, at most twice.
         A rate that diverges is out. Any other failure is the cell's: no rate is passed over because the disk was full.
         """
-        trials = [self._try_rate(method, cell, splits, rate) for rate in rates]
-        for _ in range(BEYOND):
-            if (rate := _beyond(trials)) is None:
-                break
+        trials: list[Trial] = []
+        while (rate := next_rate(trials, rates)) is not None:
             trials.append(self._try_rate(method, cell, splits, rate))
         if all(trial.validation_loss is None for trial in trials):
             raise ByroteError(f"no learning rate worked; at {rates[0]:g}: {trials[0].error}")
@@ -232,22 +227,6 @@ class StudyRun:
             parts.append(table.append_column("seed", pa.array([seed] * len(table), pa.int64())))
         with atomic_path(self.out / SPLITS) as path:
             pyarrow.parquet.write_table(pa.concat_tables(parts), path, compression="zstd")
-
-
-def _best(trials: Sequence[Trial]) -> float:
-    """The rate with the lowest validation loss at the end of training."""
-    finished = [trial for trial in trials if trial.validation_loss is not None]
-    return min(finished, key=lambda trial: trial.validation_loss or 0.0).learning_rate
-
-
-def _beyond(trials: Sequence[Trial]) -> float | None:
-    """The next rate outwards where the best one is at an edge of those tried, a step as wide as the last one."""
-    if len(trials) < 2 or all(trial.validation_loss is None for trial in trials):
-        return None
-    best, tried = _best(trials), sorted(trial.learning_rate for trial in trials)
-    if best == tried[0]:
-        return float(f"{best * best / tried[1]:.3g}")
-    return float(f"{best * best / tried[-2]:.3g}") if best == tried[-1] else None
 
 
 def _sizes(splits: Splits) -> dict[str, int]:
