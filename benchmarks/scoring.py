@@ -6,7 +6,7 @@ Two arms take turns on the same batches in the same process: the bare model (for
 logits thrown away) and byrote's pass with all five attacks. What counts is the ratio of each pair,
 in processor seconds; absolute times mean little on a shared machine. Memory is the peak of a
 process that only loads the model and the texts, and of one that also scores them with a budget of
-8,192 tokens a batch.
+8,192 tokens a batch, of which a processor takes `target.CPU_LIMIT` at a time.
 """
 
 from __future__ import annotations

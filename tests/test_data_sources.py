@@ -332,3 +332,11 @@ def test_the_hub_gives_records_with_named_labels(hub: dict[str, object], tmp_pat
 def test_what_the_hub_refuses_is_said_in_words(hub: dict[str, object], source: str, split: str, message: str) -> None:
     with pytest.raises(StudyError, match=message):
         load(source, split=split)
+
+
+def test_a_record_without_a_group_or_label_is_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_text('{"text": "one", "user": null, "y": null}\n{"text": "two", "user": "u1", "y": "a"}\n')
+    one, two = load(str(path), Columns(text="text", group="user", label="y")).records
+    assert (one.group, one.group_id, one.label) == (None, one.id, None)
+    assert (two.group, two.label) == ("u1", "a")

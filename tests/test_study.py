@@ -184,7 +184,8 @@ def test_wrong_values_are_told_in_words(study: Path, line: str, told: str) -> No
         ("[loss, min-k]", "[loss, {name: loss}]", "line 11: attacks: loss stands twice with the same settings"),
         ("- full\n", "- {name: lora, r: 16}\n", "line 8: methods: lora stands twice with the same settings"),
         ("r: 16", "r: -1", "line 10: methods.1: method lora: r: Input should be greater than or equal to 1"),
-        ("r: 16", "lora_alpha: .inf", "line 10: methods.1: method lora: every setting must be a finite number"),
+        ("r: 16", "lora_alpha: .inf", "line 10: methods.1: method lora: lora_alpha: Input should be a finite number"),
+        ("r: 16", "r: yes", "line 10: methods.1: method lora: r: yes, no, true and false are truth values"),
         (
             "methods:\n  - full\n  - {name: lora, r: 16}\n",
             "methods: []\n",

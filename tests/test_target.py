@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import make_model, make_texts, make_tokenizer
 
+from byrote.methods.base import NotForThisModel
 from byrote.objectives.batching import MAX_PADDING, encode, length_grouped, pack
 from byrote.registry import discover
 from byrote.target import Target, vocabulary_stats
 from byrote.types import ByroteError, TokenStats, Unscorable
+from conftest import make_model, make_texts, make_tokenizer
 
 METHODS = discover("method")
 
@@ -39,7 +40,10 @@ def tuned(family: str, method: str) -> torch.nn.Module:
     """A model with the method attached and its parameters moved off their starting values."""
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        model = METHODS[method]().attach(make_model(family)).model
+        try:
+            model = METHODS[method]().attach(make_model(family)).model
+        except NotForThisModel as reason:
+            pytest.skip(str(reason))
         with torch.no_grad():
             for parameter in model.parameters():
                 if parameter.requires_grad:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import entry_points
 from typing import Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from byrote.types import StudyError
 
@@ -30,10 +30,23 @@ ROOMS = {
 }
 
 
-class Component(BaseModel):
-    """Base of every registered component: frozen, and strict about unknown settings."""
+class Settings(BaseModel):
+    """Base of whatever a study spells: frozen, and strict about unknown keys and odd values."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        # YAML reads yes and no as truth values, which Python would take for 1 and 0.
+        values = value if isinstance(value, list) else [value]
+        if cls.model_fields[info.field_name or ""].annotation is not bool and any(isinstance(v, bool) for v in values):
+            raise ValueError("yes, no, true and false are truth values, not numbers or names")
+        return value
+
+
+class Component(Settings):
+    """Base of every registered component."""
 
     name: ClassVar[str] = ""
 
@@ -75,7 +88,14 @@ def discover(room: str) -> Mapping[str, type[Component]]:
         for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
             importlib.import_module(module.name)
         for entry in entry_points(group=f"byrote.{room}"):
-            entry.load()
+            try:
+                entry.load()
+            except Exception as error:
+                owner = entry.dist.name if entry.dist else "another package"
+                raise StudyError(
+                    f"the {room} {entry.name!r} of {owner} cannot be loaded ({type(error).__name__}: {error}): "
+                    "mend or uninstall that package"
+                ) from error
         _discovered.add(room)
     return dict(sorted(_components[room].items()))
 

@@ -29,6 +29,8 @@ CHUNK_BYTES = 48 * 2**20
 """Float32 logits that exist at once: rows enough to keep the head's matrix product efficient."""
 SWEEP_BYTES = 3 * 2**20
 """Float32 logits that the statistics sweep over at once: few enough to stay in a processor's cache."""
+REMEMBERED_BYTES = 2**30
+"""Hidden rows that a target keeps at most, for a head that moves over a frozen body."""
 GPU_FACTOR = 16
 """A GPU takes so many times larger chunks and sweeps."""
 
@@ -53,7 +55,7 @@ class Target:
     ) -> None:
         self.decoder = Decoder(model)
         self.tokenizer, self.max_length, self.device = tokenizer, max_length, device
-        if device == "cpu":
+        if device == "cpu":  # a larger budget is taken in parts of CPU_LIMIT
             self.token_budget = min(token_budget or CPU_TOKENS, CPU_LIMIT)
         else:
             self.token_budget = token_budget or GPU_TOKENS
@@ -105,6 +107,7 @@ class Target:
                 except (RuntimeError, MemoryError) as error:
                     if not out_of_memory(error):
                         raise
+                    self._remembered = None
                     waiting = [index for index in waiting if not len(stats[index])]
                     longest = max(len(examples[index].ids) for index in waiting)
                     if self.token_budget <= longest:
@@ -137,6 +140,10 @@ class Target:
             rows = self.decoder.rows(collate(missing, self.pad_token_id, self.device))
             parts = torch.split(rows, [example.targets for example in missing])
             self._remembered.update({e.ids: part.clone() for e, part in zip(missing, parts, strict=True)})
+            if sum(part.nbytes for part in self._remembered.values()) > REMEMBERED_BYTES:
+                known = [self._remembered[example.ids] for example in examples]
+                self._remembered = None  # too much to keep: from now on the body runs every time
+                return torch.cat(known)
         return torch.cat([self._remembered[example.ids] for example in examples])
 
     def _columns(self, rows: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,6 +24,10 @@ class ByroteError(Exception):
 
 class StudyError(ByroteError):
     """The study file, the command line or the data it names cannot be used (exit code 2)."""
+
+
+class Diverged(ByroteError):
+    """Training at this learning rate leads nowhere: a fact of the run, which is kept like any other."""
 
 
 class Unscorable(ByroteError):
@@ -178,7 +182,3 @@ class Estimate:
     @classmethod
     def absent(cls, reason: str, n: int | None = None) -> Estimate:
         return cls(value=None, reason=reason, n=n)
-
-
-def groups_of(records: Sequence[Record]) -> list[str]:
-    return [record.group_id for record in records]

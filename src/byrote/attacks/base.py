@@ -52,6 +52,9 @@ def score_all(attack: MembershipAttack, evidence: Sequence[Evidence]) -> Scores:
         except Unscorable as unscorable:
             reasons[index] = str(unscorable) or "cannot be scored"
             continue
+        except Exception as error:  # one faulty attack must not cost the others their results
+            reasons[index] = f"the attack failed: {type(error).__name__}: {' '.join(str(error).split())}"
+            continue
         if math.isfinite(value):
             values[index] = value
         else:

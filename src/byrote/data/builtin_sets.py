@@ -54,7 +54,7 @@ class AwsCommands(BuiltIn):
 
 @register("source", "builtin:aws-services")
 class AwsServices(BuiltIn):
-    """Paragraphs of AWS documentation labelled with the service that they belong to.
+    """Paragraphs of AWS documentation labelled with one of eight product areas.
 
     From botocore 1.44.5 (Apache-2.0), balanced classes. Columns: id, text, label.
     """

@@ -40,6 +40,7 @@ def study_text(summary: FileSummary, source: str | None = None) -> str:
         line("attacks: [loss, reference, zlib, min-k, min-k++]", "how leakage is measured"),
         line("utility: [perplexity]", "how usefulness is measured, on the test records"),
         line("epochs: 4", "passes over the members; each one is scored"),
+        line("max_length: 256", "tokens of a record that count; longer ones are cut, and the report says how many"),
         line("learning_rate: auto", "each method's own best rate by validation loss; or a number"),
         line("seeds: [0]", "each seed draws the parts and trains anew; three or more show the spread"),
         line("# privacy: [none]", "training without differential privacy, the default"),

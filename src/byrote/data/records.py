@@ -111,8 +111,8 @@ def to_record(row: Row | BadRow, name: str, columns: Columns, source: str) -> Re
         text=text,
         prompt=prompt,
         completion=completion,
-        label=scalar_of(values, columns.label),
-        group=scalar_of(values, columns.group),
+        label=scalar_of(values, columns.label, may_be_null=True),
+        group=scalar_of(values, columns.group, may_be_null=True),
         where=f"{source}:{row.line}",
     )
 
@@ -122,9 +122,14 @@ def value_of(values: Mapping[str, object], column: str) -> object:
     if column not in values:
         raise _Bad("missing column", f"no {column!r}.{nearest(column, values)} The row has: {', '.join(values)}")
     value = values[column]
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    if is_null(value):
         raise _Bad("null", f"{column!r} is null")
     return value
+
+
+def is_null(value: object) -> bool:
+    """Whether a cell is empty: a null, or the NaN that stands for one in a table of numbers."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def text_of(values: Mapping[str, object], column: str | None) -> str | None:
@@ -140,9 +145,12 @@ def text_of(values: Mapping[str, object], column: str | None) -> str | None:
     return clean(value, column)
 
 
-def scalar_of(values: Mapping[str, object], column: str | None) -> str | None:
-    """A label, group or id as text: 3 and 3.0 are "3", true is "true". None when no column is named."""
-    if column is None:
+def scalar_of(values: Mapping[str, object], column: str | None, *, may_be_null: bool = False) -> str | None:
+    """A label, group or id as text: 3 and 3.0 are "3", true is "true". None when no column is named.
+
+    With `may_be_null` a null is None too: a record without a group is its own, and one without a label has none.
+    """
+    if column is None or (may_be_null and column in values and is_null(values[column])):
         return None
     value = value_of(values, column)
     if isinstance(value, bool):

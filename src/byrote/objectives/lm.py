@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 TOLERANCE = 1e-3
+"""Of the largest logit, in float32; a half-precision head may round its last bit otherwise (2^-7 in bfloat16)."""
+HALF_TOLERANCE = 2**-6
 
 
 class Decoder:
@@ -78,11 +80,12 @@ class Decoder:
 
         with torch.no_grad():
             whole = self.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False).logits
+            tolerance = TOLERANCE if whole.dtype == torch.float32 else HALF_TOLERANCE
             whole = batch.rows(whole[:, -batch.input_ids.shape[1] :]).float()
             ours = self.logits(self.rows(batch)).float()
         worst = float((whole - ours).abs().max()) if whole.numel() else 0.0
         scale = float(whole.abs().max()) if whole.numel() else 1.0
-        if worst > TOLERANCE * max(1.0, scale):
+        if worst > tolerance * max(1.0, scale):
             raise ByroteError(
                 f"{type(self.model).__name__}: byrote's logits differ from the model's own by {worst:.2g}. "
                 "The model changes its logits after the head in a way byrote does not know; please report its name."

@@ -18,6 +18,7 @@ from byrote.runner.environment import pick_device
 from byrote.runner.progress import Progress
 from byrote.store import RunFolder, Store, identity
 from byrote.study import Study
+from byrote.study.model import RECIPE
 from byrote.types import Record, Splits
 
 if TYPE_CHECKING:
@@ -86,7 +87,8 @@ class Context:
     def split_folder(self, seed: int) -> RunFolder:
         """Where the split of a seed is kept, under the identity of everything that decides it."""
         data = self.study.data
-        what: dict[str, Any] = {"source": self.data.fingerprint, "seed": seed, **data.model_dump(exclude={"source"})}
+        what: dict[str, Any] = {"recipe": RECIPE, "source": self.data.fingerprint, "seed": seed}
+        what |= data.model_dump(exclude={"source"})
         if data.min_tokens or data.max_tokens:
             what["tokenizer"] = self.model.fingerprint
         return self.store.run(f"split-{identity(what)}")

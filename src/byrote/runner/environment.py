@@ -9,6 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from byrote.types import StudyError
+
 PACKAGES = ("byrote", "torch", "transformers", "peft", "accelerate", "datasets", "tokenizers", "numpy", "scipy")
 # Packages whose version can change the weights: a half-finished run does not go on under another one.
 DECISIVE = ("torch", "transformers", "peft", "accelerate")
@@ -18,11 +20,14 @@ def pick_device(asked: str) -> str:
     """The device of a study: "auto" takes a GPU where there is one."""
     import torch
 
-    if asked != "auto":
-        return asked
-    if torch.cuda.is_available():
-        return "cuda"
-    return "cpu"
+    if asked == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=asked)
+    except (RuntimeError, AssertionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise StudyError(f"device: {asked!r} cannot be used here ({reason}). Use auto, cpu or cuda.") from None
+    return asked
 
 
 @cache

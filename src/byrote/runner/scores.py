@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from byrote.attacks.base import Evidence, MembershipAttack, score_all
+from byrote.registry import Component
 from byrote.runner import tables
 from byrote.runner.one import Run
+from byrote.store import identity
 from byrote.types import Record, Splits, TokenStats, Unscorable, text_key
 from byrote.utility.base import Utility
 
@@ -18,8 +23,7 @@ def ensure_scores(run: Run, attacks: Sequence[MembershipAttack], splits: Splits,
     """Add to the run's scores what is missing of these attacks on members and nonmembers; whether anything was."""
     import pyarrow as pa
 
-    table = run.folder.read_table(SCORES)
-    known = set() if table is None else _keys(table, "attack")
+    known = _keys(_current(run, SCORES, "attack", attacks), "attack")
     rows: list[dict[str, Any]] = []
     base_stats: dict[str, TokenStats] = {}
     for epoch in epochs:
@@ -41,20 +45,20 @@ def ensure_scores(run: Run, attacks: Sequence[MembershipAttack], splits: Splits,
                         "epoch": epoch,
                         "attack": attack.name,
                         "settings": attack.settings(),
+                        "made_by": made_by(attack),
                         "record_id": record.id,
                         "score": None if reason else value,
                         "reason": reason,
                     }
                 )
-    return _append(run, SCORES, rows, "attack", {"score": pa.float64()})
+    return _append(run, SCORES, rows, "attack", {"score": pa.float64()}, attacks)
 
 
 def ensure_utility(run: Run, measures: Sequence[Utility], splits: Splits, epochs: range) -> bool:
     """Add to the run's measurements what is missing of these utility measures on the test records."""
     import pyarrow as pa
 
-    table = run.folder.read_table(UTILITY)
-    known = set() if table is None else _keys(table, "utility")
+    known = _keys(_current(run, UTILITY, "utility", measures), "utility")
     rows: list[dict[str, Any]] = []
     for epoch in epochs:
         stats: dict[str, TokenStats] = {}
@@ -62,13 +66,19 @@ def ensure_utility(run: Run, measures: Sequence[Utility], splits: Splits, epochs
             records = _unknown(known, epoch, measure.name, measure.settings(), splits.test)
             stats = stats or (run.stats(epoch) if records else {})
             for record in records:
-                row = {"epoch": epoch, "utility": measure.name, "settings": measure.settings(), "record_id": record.id}
+                row = {
+                    "epoch": epoch,
+                    "utility": measure.name,
+                    "settings": measure.settings(),
+                    "made_by": made_by(measure),
+                    "record_id": record.id,
+                }
                 try:
                     value, weight = measure.measure(record, stats[text_key(record.text)])
                     rows.append({**row, "value": value, "weight": weight, "reason": ""})
                 except Unscorable as unscorable:
                     rows.append({**row, "value": None, "weight": None, "reason": str(unscorable)})
-    return _append(run, UTILITY, rows, "utility", {"value": pa.float64(), "weight": pa.float64()})
+    return _append(run, UTILITY, rows, "utility", {"value": pa.float64(), "weight": pa.float64()}, measures)
 
 
 def _evidence(record: Record, stats: dict[str, TokenStats], base: dict[str, TokenStats]) -> Evidence:
@@ -76,7 +86,32 @@ def _evidence(record: Record, stats: dict[str, TokenStats], base: dict[str, Toke
     return Evidence(record, stats[key], base.get(key))
 
 
-def _keys(table: Any, name: str) -> set[tuple[int, str, str, str]]:
+@cache
+def made_by(component: Component) -> str:
+    """What a stored score was made by: the component's own code and all its settings, defaults included.
+
+    Rows of another make are not used: an attack whose formula was mended is scored again, from the
+    same token statistics.
+    """
+    code = inspect.getsource(sys.modules[type(component).__module__])
+    return identity({"code": code, "settings": component.model_dump(mode="json")})
+
+
+def _current(run: Run, file: str, kind: str, components: Sequence[Component]) -> Any | None:
+    """The stored rows, without those that these components made before they were changed."""
+    import pyarrow as pa
+
+    table = run.folder.read_table(file)
+    if table is None or "made_by" not in table.column_names:
+        return None
+    makes = {(component.name, component.settings()): made_by(component) for component in components}
+    rows = zip(*(table[column].to_pylist() for column in (kind, "settings", "made_by")), strict=True)
+    return table.filter(pa.array([makes.get((name, own), make) == make for name, own, make in rows], pa.bool_()))
+
+
+def _keys(table: Any | None, name: str) -> set[tuple[int, str, str, str]]:
+    if table is None:
+        return set()
     columns = [table[column].to_pylist() for column in ("epoch", name, "settings", "record_id")]
     return set(zip(*columns, strict=True))
 
@@ -87,16 +122,23 @@ def _unknown(
     return [record for record in records if (epoch, name, settings, record.id) not in known]
 
 
-def _append(run: Run, name: str, rows: list[dict[str, Any]], kind: str, numbers: dict[str, Any]) -> bool:
+def _append(
+    run: Run,
+    name: str,
+    rows: list[dict[str, Any]],
+    kind: str,
+    numbers: dict[str, Any],
+    components: Sequence[Component],
+) -> bool:
     import pyarrow as pa
 
     if not rows:
         return False
-    texts = {"settings": pa.string(), "record_id": pa.string()}
+    texts = {"settings": pa.string(), "made_by": pa.string(), "record_id": pa.string()}
     schema = pa.schema({"epoch": pa.int32(), kind: pa.string(), **texts, **numbers, "reason": pa.string()})
     with run.folder.locked():
-        table = run.folder.read_table(name)  # again: another study of this store may have added to it
-        known = set() if table is None else _keys(table, kind)
+        table = _current(run, name, kind, components)  # again: another study of this store may have added to it
+        known = _keys(table, kind)
         new = [row for row in rows if (row["epoch"], row[kind], row["settings"], row["record_id"]) not in known]
         run.folder.write_table(name, tables.merged(table, new, schema))
     return True

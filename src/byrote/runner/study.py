@@ -20,10 +20,10 @@ from byrote.runner.one import BaseRun, Run
 from byrote.runner.progress import Progress
 from byrote.runner.rates import best_rate, beyond, next_rate
 from byrote.runner.scores import ensure_scores, ensure_utility
-from byrote.runner.trained import Diverged, TrainedRun
+from byrote.runner.trained import TrainedRun
 from byrote.store import Cell, Manifest, Store, Trial, atomic_path, sweep
 from byrote.study import Study, as_spec, load_study
-from byrote.types import ByroteError, Splits
+from byrote.types import ByroteError, Diverged, Splits
 
 SPLITS, ERRORS = "splits.parquet", "errors.txt"
 

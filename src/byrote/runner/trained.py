@@ -7,8 +7,10 @@ state, and a finished one is left alone.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +23,7 @@ from byrote.runner.environment import DECISIVE, describe, versions
 from byrote.runner.one import COST, ENVIRONMENT, EXPERIMENT, HISTORY, Run, stats_name
 from byrote.store import identity
 from byrote.study import Experiment
-from byrote.types import ByroteError, Record, Splits, StudyError, TokenStats, text_key
+from byrote.types import Diverged, Record, Splits, StudyError, TokenStats, text_key
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,16 +34,17 @@ if TYPE_CHECKING:
 STATE, DIVERGED, LEDGER, WEIGHTS = "state.safetensors", "diverged.json", "ledger.json", "weights"
 
 
-class Diverged(ByroteError):
-    """Training at this learning rate leads nowhere: a fact of the run, which is kept like any other."""
-
-
 def mean_loss(stats: Sequence[TokenStats]) -> float:
     """Loss per target token over all tokens of all texts, in nats. Raises Diverged where it is not finite."""
     loss = -float(np.concatenate([one.log_prob for one in stats]).mean(dtype=np.float64))
     if not math.isfinite(loss):
         raise Diverged(f"training diverged: the validation loss is {loss}. Use a lower learning_rate, or auto.")
     return loss
+
+
+def folder_bytes(folder: Path) -> int:
+    """What the files of a folder take on the disk."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 class TrainedRun(Run):
@@ -52,6 +55,7 @@ class TrainedRun(Run):
     def __init__(self, context: Context, experiment: Experiment, method: Method, label: str) -> None:
         super().__init__(context, experiment)
         self.method, self.label = method, label
+        self.preparation_seconds = 0.0
 
     def is_done(self, records: Sequence[Record], *, keep: bool) -> bool:
         """Whether the run is trained, scored on these records after every epoch, and its weights kept if asked."""
@@ -83,7 +87,8 @@ class TrainedRun(Run):
                 return False
             self._start_folder()
             try:
-                self._train(splits, records, keep)
+                while not self._trained(splits, records, keep):
+                    pass
             except Diverged as error:
                 self.folder.write_json(DIVERGED, {"message": str(error)})
                 self.folder.remove(STATE)
@@ -105,7 +110,8 @@ class TrainedRun(Run):
         self.folder.write_json(ENVIRONMENT, describe(self.context.device))
         self.folder.write_json(LEDGER, None)
 
-    def _train(self, splits: Splits, records: Sequence[Record], keep: bool) -> None:
+    def _trained(self, splits: Splits, records: Sequence[Record], keep: bool) -> bool:
+        """Train from the saved state or from the start. False where the state was of no use: it is gone now."""
         from byrote.training.cost import seeded
 
         with seeded(self._seed("training")):
@@ -116,8 +122,8 @@ class TrainedRun(Run):
                 validation, stopped = self._epochs(training, target, splits, records)
                 notes = [*attached.notes, *self._notes(training, target, splits)]
                 self._finish(training, model, validation, stopped, notes, keep)
-                return
-        self._train(splits, records, keep)
+                return True
+            return False
 
     def _resumed(self, training: Training, records: Sequence[Record]) -> bool:
         """Go on from the saved state, if there is one. False where it cannot be used, and is gone now."""
@@ -139,19 +145,14 @@ class TrainedRun(Run):
         """Train to the end, scoring every epoch; the validation losses, and whether it stopped early."""
         validation: list[float] = []
         self._announce(training)
-        try:
-            for epoch in training.run(lambda: self._between_steps(training)):
-                self._save_state(training)
-                self._score_epoch(target, epoch, splits, records)
-                for known in range(len(validation) + 1, epoch + 1):
-                    validation.append(self._validation_loss(known, splits))
-                if self._should_stop(validation):
-                    return validation, True
-                self._announce(training)
-        except ByroteError as error:
-            if str(error).startswith("training diverged"):
-                raise Diverged(str(error)) from None
-            raise
+        for epoch in training.run(lambda: self._between_steps(training)):
+            self._save_state(training)
+            self._score_epoch(target, epoch, splits, records)
+            for known in range(len(validation) + 1, epoch + 1):
+                validation.append(self._validation_loss(known, splits))
+            if self._should_stop(validation):
+                return validation, True
+            self._announce(training)
         return validation, False
 
     def _seed(self, purpose: str) -> int:
@@ -168,7 +169,9 @@ class TrainedRun(Run):
         self._check_room(model, target, splits)
         self._check_targets(target, splits)
         examples = [e for e in target.encode([record.text for record in splits.members]) if e.targets]
+        started = time.monotonic()
         loss = example_loss(target.decoder, examples, target.pad_token_id, context.device)
+        self.preparation_seconds = time.monotonic() - started  # the body's one pass, where only the head trains
         training = Training(
             model,
             loss,
@@ -255,8 +258,12 @@ class TrainedRun(Run):
     def _notes(self, training: Training, target: Target, splits: Splits) -> list[str]:
         notes = []
         members = target.encode([record.text for record in splits.members])
-        if cut := sum(1 for example in members if example.truncated_tokens):
-            notes.append(f"{cut} of {len(members)} members were cut to {target.max_length} tokens (max_length).")
+        for name, part in splits.parts():
+            texts = target.encode([record.text for record in part])
+            if cut := sum(1 for example in texts if example.truncated_tokens):
+                notes.append(
+                    f"{cut} of {len(part)} {name} records were cut to {target.max_length} tokens (max_length)."
+                )
         if empty := sum(1 for example in members if not example.targets):
             notes.append(f"{empty} of {len(members)} members have no token to train on and were left out.")
         if training.position.micro_batch_size < self.experiment.batch_size:
@@ -271,15 +278,16 @@ class TrainedRun(Run):
             self._keep_weights(model)
         scoring = [self.folder.read_table(stats_name(epoch)) for epoch in range(1, position.epoch + 1)]
         trained = sum(parameter.numel() for parameter in training.parameters.values())
+        seconds = position.seconds + self.preparation_seconds
         self.folder.write_json(
             COST,
             {
-                "train_seconds": position.seconds,
-                "tokens_per_second": position.tokens / position.seconds if position.seconds else 0.0,
+                "train_seconds": seconds,
+                "tokens_per_second": position.tokens / seconds if seconds else 0.0,
                 "peak_memory_bytes": position.peak_memory_bytes,
                 "trainable_parameters": trained,
                 "total_parameters": sum(parameter.numel() for parameter in model.parameters()),
-                "stored_bytes": sum(p.numel() * p.element_size() for p in training.parameters.values()),
+                **({"stored_bytes": folder_bytes(self.folder.path / WEIGHTS)} if keep else {}),
                 "scoring_seconds": sum(tables.seconds_of(table) for table in scoring if table is not None),
             },
         )

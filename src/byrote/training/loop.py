@@ -16,7 +16,7 @@ from byrote.training import state as training_state
 from byrote.training.cost import PeakMemory
 from byrote.training.losses import ExampleLoss
 from byrote.training.state import LossPoint, Position
-from byrote.types import ByroteError
+from byrote.types import ByroteError, Diverged
 
 if TYPE_CHECKING:
     from torch import nn
@@ -136,7 +136,7 @@ class Training:
             group["lr"] = rate
         loss = self._backward(indices)
         if not math.isfinite(loss):
-            raise ByroteError(
+            raise Diverged(
                 f"training diverged: the loss was {loss} at step {self.position.step + 1} with learning rate "
                 f"{self.plan.learning_rate:g}. Use a lower learning_rate, or auto."
             )

@@ -1,0 +1,75 @@
+"""Scores are kept with what made them: a changed attack is scored again, and a faulty one fails alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from byrote.attacks.base import Evidence, score_all
+from byrote.attacks.membership.loss import Loss
+from byrote.runner import scores
+from byrote.runner.study import run
+from byrote.store import Manifest
+from byrote.types import Record
+from small_study import make_folder, study_of
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_folder(tmp_path_factory.mktemp("small"))
+
+
+def auc(out: Path, name: str) -> float | None:
+    from byrote.report.results import Results
+
+    rows = [r for r in Results.read(out).rows if (r.method, r.name, r.metric, r.epoch) == ("full", name, "auc", 2)]
+    return rows[0].value
+
+
+def test_a_changed_attack_is_scored_again_without_a_forward_pass(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(study_of(folder), tmp_path)
+    before = {name: auc(tmp_path, name) for name in ("loss", "reference")}
+    monkeypatch.setattr("byrote.target.Target.token_stats", lambda *_: pytest.fail("a forward pass"))
+    flipped = lambda self, evidence: evidence.target.loss  # noqa: E731  the sign is wrong now
+    monkeypatch.setattr(Loss, "score", flipped)
+    run(study_of(folder), tmp_path)
+    assert auc(tmp_path, "loss") == before["loss"]  # patched in memory: the code on disk is the same
+    monkeypatch.setattr(scores, "made_by", lambda component: f"other {component.name}")
+    run(study_of(folder), tmp_path)
+    assert before["loss"] is not None
+    assert auc(tmp_path, "loss") == pytest.approx(1 - before["loss"])
+    assert auc(tmp_path, "reference") == before["reference"]
+
+
+def test_what_makes_a_score_is_its_code_and_every_setting() -> None:
+    assert scores.made_by(Loss()) == scores.made_by(Loss())
+    from byrote.attacks.membership.min_k import MinK
+
+    assert len({scores.made_by(component) for component in (Loss(), MinK(), MinK(k=0.3))}) == 3
+
+
+def test_a_faulty_attack_fails_alone(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Loss, evidence: Evidence) -> float:
+        return 1 / 0
+
+    monkeypatch.setattr(Loss, "score", broken)
+    results = run(study_of(folder), tmp_path)
+    assert not results.failed
+    row = next(r for r in results.rows if (r.method, r.name, r.metric, r.epoch) == ("full", "loss", "auc", 2))
+    assert row.value is None and row.reason
+    assert auc(tmp_path, "reference") is not None
+    found = score_all(Loss(), [Evidence(Record("1", "x"), None)])  # type: ignore[arg-type]
+    assert found.reasons == ("the attack failed: ZeroDivisionError: division by zero",)
+
+
+def test_stored_bytes_are_those_of_the_files_that_were_kept(folder: Path, tmp_path: Path) -> None:
+    study = study_of(folder, methods=["full", "lora"])
+    run(study, tmp_path)
+    manifest = Manifest.read(tmp_path)
+    full, lora = (manifest.store(tmp_path).run(cell.run_id) for cell in manifest.cells[1:])
+    assert "stored_bytes" not in full.read_json("cost.json")  # nothing was kept
+    kept = sum(path.stat().st_size for path in (lora.path / "weights").rglob("*") if path.is_file())
+    assert lora.read_json("cost.json")["stored_bytes"] == kept > 0
