@@ -21,7 +21,7 @@ from byrote.runner.study import run
 from byrote.store import RunFolder, Store
 from byrote.target import Target
 from byrote.training.loop import Training
-from small_study import differing, facts, make_folder, run_facts_of, study_of, write_study
+from small_study import count_work, differing, facts, make_folder, run_facts_of, study_of, write_study
 
 HERE = Path(__file__).parent
 
@@ -65,29 +65,38 @@ def test_a_kill_at_any_moment_changes_nothing(
 ) -> None:
     # What a kill leaves is what lies on the disk: so one run, and a copy of its folder at every moment.
     monkeypatch.setattr("byrote.store._flush", lambda path: None)
-    monkeypatch.setattr("byrote.report.html.report_html", lambda results: "")
+    monkeypatch.setattr("byrote.report.write.report_html", lambda results: "")
     study = study_of(folder, attacks=["reference"], batch_size=5, keep="all")
     out, copies = tmp_path / "whole", tmp_path / "copies"
     copies.mkdir()
     with monkeypatch.context() as patch:
         before: set[tuple[Path, int]] = set()
+        begun = 0
 
         def copy() -> None:
             nonlocal before
             now = {(path, path.stat().st_mtime_ns) for path in out.rglob("*")}
             if now != before:
-                shutil.copytree(out, copies / f"{len(os.listdir(copies)):04d}")
+                shutil.copytree(out, copies / f"{len(os.listdir(copies)):04d}-{begun}")
             before = now
+
+        def copy_before_step() -> None:
+            nonlocal begun
+            copy()
+            begun += 1
 
         for owner, name in ((os, "replace"), (os, "rename"), (shutil, "rmtree"), (RunFolder, "remove")):
             hooked(patch, owner, name, copy)
-        for owner, name in ((Training, "_step"), (Target, "_score")):
-            hooked(patch, owner, name, copy)
+        hooked(patch, Target, "_score", copy)
+        hooked(patch, Training, "_step", copy_before_step)
         whole = run_facts_of(study, out)
     moments = sorted(copies.iterdir())
-    assert len(moments) > 50
+    assert len(moments) > 50 and begun == 4
+    work = count_work(monkeypatch)
     for left in moments:
+        work["steps"] = 0
         assert differing(run_facts_of(study, left), whole) == [], f"killed at moment {left.name} of {len(moments)}"
+        assert work["steps"] <= 4 - int(left.name.split("-")[1]) + 1, "more was lost than the step in hand"
         rubbish = [*left.rglob("*.part"), *left.rglob("state.safetensors")]
         assert not rubbish, f"left of a kill at moment {left.name}: {rubbish}"
 
