@@ -15,6 +15,14 @@ from byrote.store import Cell, Manifest, RunFolder, Trial
 
 ATTACKS = ("loss", "reference", "zlib", "min-k", "min-k++")
 BASE = "b" * 16
+ENVIRONMENT = {
+    "versions": {"torch": "2.13.0", "transformers": "5.23.0", "peft": "0.21.2"},
+    "python": "3.11.2",
+    "platform": "Linux-6.1-x86_64",
+    "device": "cpu",
+    "commit": "0123456789abcdef",
+    "dirty": False,
+}
 
 # How far training lowers a member's loss, and every text's loss, per epoch in nats: (leak, learned, rate, parameters).
 METHODS: dict[str, tuple[str, float, Sequence[float], float, int]] = {
@@ -43,10 +51,12 @@ def build(
     unscorable: int = 0,
     copies: bool = False,
     shift: float = 0.0,
+    ends: Mapping[int, int] | None = None,
 ) -> Manifest:
     """Write the folder and return its manifest. Losses are normal; every draw comes from the seeds.
 
-    `shift` makes members easier than nonmembers before any training: a split with a baseline of its own.
+    `ends` gives seeds a last epoch of their own. `shift` makes members easier than nonmembers before any
+    training: a split with a baseline of its own.
     """
     sizes = {"member": members, "nonmember": nonmembers or members, "validation": 50, "test": test}
     split_columns: dict[str, list[object]] = {key: [] for key in ("seed", "record_id", "split", "group", "text_key")}
@@ -77,7 +87,8 @@ def build(
         for number, method in enumerate(methods):
             cells.append(_cell(method, number, seed, failed, (settings or {}).get(method, "")))
             if cells[-1].status == "done":
-                _train(folder, cells[-1], method, losses[seed], base_losses, epochs, attacks, unscorable)
+                last = (ends or {}).get(seed, epochs)
+                _train(folder, cells[-1], method, losses[seed], base_losses, last, attacks, unscorable)
     manifest = Manifest(
         byrote="0.1.0",
         name=name,
@@ -96,9 +107,7 @@ def build(
         utility=[{"name": "perplexity"}],
         cells=cells,
         splits={str(seed): sizes | {"dropped: duplicate": 3, "dropped: near-duplicate": 41} for seed in seeds},
-        environment={"python": "3.11.2", "platform": "Linux-6.1-x86_64", "device": "cpu (2 threads)",
-                     "commit": "0123456789abcdef0123456789abcdef01234567", "dirty": False,
-                     "packages": {"torch": "2.13.0", "transformers": "5.23.0", "peft": "0.21.2"}},
+        environment=ENVIRONMENT | {"device": "the machine that wrote the report"},
     )  # fmt: skip
     manifest.write(folder)
     return manifest
@@ -212,8 +221,7 @@ def _write_run(
         },
     )  # fmt: skip
     run.write_json("cost.json", dict(cost))
-    run.write_json("experiment.json", {"method": {"name": "tested"}, "model": "builtin:tiny"})
-    run.write_json("environment.json", {"python": "3.11.2", "packages": {"torch": "2.13.0"}, "device": "cpu"})
+    run.write_json("environment.json", ENVIRONMENT)
 
 
 def _score(attack: str, record: str, loss: float, base: Mapping[str, float] | None) -> float:

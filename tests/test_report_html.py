@@ -14,6 +14,7 @@ from byrote.report.figures import pictures
 from byrote.report.html import report_html
 from byrote.report.palette import DARK, LIGHT, styles
 from byrote.report.results import Results
+from byrote.store import RunFolder
 from report_folder import build
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
@@ -57,8 +58,10 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Page]:
     spoiled = dict.fromkeys(("question", "model", "model_description", "data", "data_description", "byrote"), HOSTILE)
     manifest.model_copy(
         update=spoiled | {"cells": cells, "warnings": [HOSTILE], "study": {HOSTILE: HOSTILE},
-                          "environment": {HOSTILE: {HOSTILE: HOSTILE}}}
+                          "environment": {}}
     ).write(path)  # fmt: skip
+    for cell in manifest.cells[:2]:
+        RunFolder(path / "runs" / cell.run_id).write_json("environment.json", {HOSTILE: HOSTILE, "device": HOSTILE})
     text = report_html(Results.read(path))
     return text, Page(text)
 

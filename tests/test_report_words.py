@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import io
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,17 +17,20 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from byrote.audit.roc import tpr_at_fpr
+from byrote.audit.roc import auc, tpr_at_fpr
 from byrote.report import checks
 from byrote.report.answer import Summary, answer
 from byrote.report.console import summary_table, summary_text
 from byrote.report.curves import density, pooled_roc, spread_of_scores
 from byrote.report.findings import Finding, Index, verdict_of
+from byrote.report.html import report_html
 from byrote.report.markdown import report_markdown
 from byrote.report.results import Results
+from byrote.report.run_facts import RunFacts
 from byrote.report.write import write_report
+from byrote.store import RunFolder
 from byrote.types import ByroteError
-from report_folder import build, build_damaged, pick, stored
+from report_folder import ENVIRONMENT, build, build_damaged, pick, stored
 
 
 @pytest.fixture(scope="module")
@@ -75,17 +79,33 @@ def test_warnings_of_size_and_seeds(tmp_path: Path, results: Results) -> None:
     assert any("near-duplicate 41" in line for line in small)
 
 
-def test_the_stated_null_is_checked_by_permuted_labels(
-    results: Results, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert not any("permuted labels" in line for line in results.warnings)
-    real = checks.permutation_null
+def test_a_stated_null_stands_beside_what_permuted_labels_give(results: Results, folder: Path, tmp_path: Path) -> None:
+    (sentence,) = results.null_ranges
+    assert sentence.startswith("reference: ") and "120 members and 120 nonmembers" in sentence
+    low, high, mean = (float(number) for number in re.findall(r"0\.\d{3}", sentence))
+    run = next(cell.run_id for cell in results.manifest.cells if cell.method == "full")
+    scores = np.concatenate(stored(folder, run, "reference", 5, 0))
+    rng = np.random.default_rng(7)
+    draws = [auc(*np.split(rng.permutation(scores), 2)) for _ in range(4000)]
+    assert (low, high) == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=0.008)
+    assert mean == pytest.approx(0.5, abs=0.004)
+    assert sentence in report_markdown(results) and sentence in report_html(results)
+    build(tmp_path, methods=("full",), attacks=("loss",), members=20, test=10, epochs=1)
+    assert Results.read(tmp_path).null_ranges == []
 
-    def broken(*args: object, **settings: object) -> object:
-        return real(*args, **settings)._replace(low=0.55, high=0.65)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(checks, "permutation_null", broken)
-    assert any("With permuted labels reference on" in line for line in Results.read(folder).warnings)
+def test_the_environment_is_that_of_the_runs_and_differences_are_named(results: Results, tmp_path: Path) -> None:
+    same = dict(RunFacts.of(Summary(results)).environment)
+    assert same["device"] == "cpu" and same["versions"] == "peft 0.21.2, torch 2.13.0, transformers 5.23.0"
+    assert not any("differ in" in line for line in results.warnings)
+    manifest = build(tmp_path, methods=("full", "lora"), attacks=("loss",), members=20, test=10, epochs=1)
+    other = ENVIRONMENT | {"device": "NVIDIA H100", "versions": {"torch": "2.12.0", "peft": "0.21.2"}}
+    RunFolder(tmp_path / "runs" / manifest.cells[2].run_id).write_json("environment.json", other)
+    mixed = Results.read(tmp_path)
+    assert dict(RunFacts.of(Summary(mixed)).environment)["device"] == "cpu (2 runs); NVIDIA H100 (1 run)"
+    found = [line for line in mixed.warnings if "differ in" in line]
+    assert [line.split("differ in ")[1].split(",")[0] for line in found] == ["torch", "device"]
+    assert "2.13.0: the untuned base model, seed 0, full, seed 0; 2.12.0: lora, seed 0" in found[0]
 
 
 def test_copies_on_both_sides_are_named(tmp_path: Path) -> None:

@@ -89,6 +89,13 @@ class Summary:
         per_seed = f" in each of {len(parts)} seeds" if len(parts) > 1 else ""
         return f"{members:,} members and {nonmembers:,} nonmembers{per_seed}"
 
+    def pooled(self) -> str:
+        """', pooled over 4 seeds'; ', pooled over 1 to 4 seeds' where methods differ; nothing with one seed."""
+        counts = [len(one.configuration.done) for one in self.tuned or self.findings]
+        low, high = min(counts, default=1), max(counts, default=1)
+        span = str(high) if low == high else f"{low} to {high}"
+        return f", pooled over {span} seeds" if high > 1 else ""
+
 
 def answer(summary: Summary) -> list[str]:
     """The answer as a few sentences; says so when there is nothing to answer with."""
@@ -105,10 +112,9 @@ def answer(summary: Summary) -> list[str]:
 
 
 def _when(found: Sequence[Finding]) -> str:
-    epochs = {one.epoch for one in found if one.epoch is not None}
-    if len(epochs) != 1:
+    epoch = found[0].epoch
+    if epoch is None or any(one.epoch != epoch for one in found):
         return "After training"
-    (epoch,) = epochs
     return f"After {epoch} epoch{'' if epoch == 1 else 's'}"
 
 

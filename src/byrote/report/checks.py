@@ -13,8 +13,10 @@ from byrote.report.pieces import SPLITS
 from byrote.report.rows import Row
 from byrote.store import Cell
 
+DECISIVE = ("torch", "transformers", "peft", "device")
 FEW_MEMBERS = 100
 NEEDED_AT_ONE_PERCENT = 1000
+SHOWN = 4  # runs that a warning names one by one
 
 
 def cell_label(cell: Cell) -> str:
@@ -32,9 +34,11 @@ def all_warnings(evidence: Evidence, rows: Sequence[Row]) -> list[str]:
         *_damage(evidence),
         *_sample_sizes(evidence),
         *_baselines(rows),
-        *_nulls(evidence),
+        *_copies(evidence),
+        *_environments(evidence),
         *_unscored(evidence),
         *_seeds(evidence),
+        *_ends(evidence),
         *_notes(evidence),
         *(
             f"{what} is not installed here: who can run it, and its null, are not known."
@@ -100,34 +104,55 @@ def _baselines(rows: Sequence[Row]) -> Iterator[str]:
         )
 
 
-def _nulls(evidence: Evidence) -> Iterator[str]:
-    """Attacks that compare with the base tie on it, so their null of 0.5 is checked with permuted labels."""
+def null_ranges(evidence: Evidence) -> list[str]:
+    """For each attack whose null is stated, where its AUC falls when membership means nothing.
+
+    Measured on the first tuned run that has scores of the attack, since it turns on the numbers of records.
+    """
+    attacks = [attack for attack in evidence.attacks if attack.compares_with_base]
+    return [sentence for attack in attacks if (sentence := _null_range(evidence, attack))]
+
+
+def _null_range(evidence: Evidence, attack: Attack) -> str:
     for cell in evidence.done():
-        if cell.method == "none":
+        end = evidence.last_epoch(cell)
+        sides = evidence.sides(cell, attack, end) if cell.method != "none" and end is not None else None
+        scored = sides.scored() if sides is not None else None
+        if scored is None or not len(scored.members) or not len(scored.nonmembers) or scored.shared_groups:
             continue
-        for attack in evidence.attacks:
-            epochs = evidence.epochs(cell)
-            if attack.compares_with_base and epochs:
-                yield from _permuted(evidence, cell, attack, epochs[-1])
+        null = permutation_null(scored.members, scored.nonmembers, *scored.groups, permutations=1000)
+        return (
+            f"{attack.label}: with member and nonmember labels permuted, its AUC lies between {null.low:.3f} and "
+            f"{null.high:.3f} in 95 of 100 draws (mean {null.mean:.3f}); 1,000 draws of "
+            f"{len(scored.members):,} members and {len(scored.nonmembers):,} nonmembers, as one seed has."
+        )
+    return ""
 
 
-def _permuted(evidence: Evidence, cell: Cell, attack: Attack, epoch: int) -> Iterator[str]:
-    sides = evidence.sides(cell, attack, epoch)
-    scored = sides.scored() if sides is not None else None
-    if scored is None or not len(scored.members) or not len(scored.nonmembers):
-        return
-    if set(scored.member_groups) & set(scored.nonmember_groups):
-        yield (
-            f"Copies of one text are on both sides of the split of seed {cell.seed}: AUC is then biased toward 0.5, "
-            "and its null could not be checked by permuted labels."
-        )
-        return
-    null = permutation_null(scored.members, scored.nonmembers, *scored.groups, permutations=400)
-    if not null.low <= 0.5 <= null.high:
-        yield (
-            f"With permuted labels {attack.label} on {cell_label(cell)} gives AUC {null.low:.3f} to {null.high:.3f}, "
-            "which leaves out its stated null of 0.500: do not trust that attack here."
-        )
+def _copies(evidence: Evidence) -> Iterator[str]:
+    for seed in evidence.splits:
+        member, nonmember = (set(evidence.part(seed, split).groups) for split in ("member", "nonmember"))
+        if member & nonmember:
+            yield f"Copies of one text are on both sides of the split of seed {seed}: AUC is then biased toward 0.5."
+
+
+def _environments(evidence: Evidence) -> Iterator[str]:
+    """Where runs of one study were made by different libraries or devices."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for cell in evidence.runs():
+        environment = evidence.pieces[cell.run_id].environment
+        named = environment.get("versions", {}) | {"device": environment.get("device")}
+        for what in DECISIVE:
+            if named.get(what):
+                found.setdefault(what, {}).setdefault(str(named[what]), []).append(cell_label(cell))
+    for what, values in found.items():
+        if len(values) > 1:
+            each = "; ".join(f"{value}: {', '.join(_few(names))}" for value, names in values.items())
+            yield f"Runs of this study differ in {what}, which can move their numbers apart ({each})."
+
+
+def _few(names: Sequence[str]) -> Sequence[str]:
+    return names if len(names) <= SHOWN else [*names[:SHOWN], f"and {len(names) - SHOWN} more"]
 
 
 def _unscored(evidence: Evidence) -> Iterator[str]:
@@ -155,6 +180,22 @@ def _seeds(evidence: Evidence) -> Iterator[str]:
         )
     elif sentence := few_seeds(seeds):
         yield f"{_capital(sentence)}."
+
+
+def _ends(evidence: Evidence) -> Iterator[str]:
+    """Methods of which some seeds have no numbers, or trained for fewer epochs than others."""
+    seeds: dict[str, dict[int, int | None]] = {}
+    for cell in evidence.done():
+        seeds.setdefault(cell_label(cell).rpartition(", seed ")[0], {})[cell.seed] = evidence.last_epoch(cell)
+    for name, ends in seeds.items():
+        if len(ends) < len(evidence.seeds):
+            yield f"{name} has numbers of {len(ends)} of {len(evidence.seeds)} seeds."
+        if len(set(ends.values())) > 1:
+            each = ", ".join(f"{epoch} with seed {seed}" for seed, epoch in ends.items())
+            yield (
+                f"{name} ended at different epochs ({each}): the tables and the answer pool each seed's own last "
+                "epoch, which results.csv gives in the rows without an epoch."
+            )
 
 
 def _notes(evidence: Evidence) -> Iterator[str]:

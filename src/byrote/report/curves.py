@@ -41,10 +41,10 @@ class Density(NamedTuple):
 
 
 def sides_of(summary: Summary, one: Finding, attack: Attack) -> list[Sides]:
-    """The scored records of each seed at the finding's epoch."""
-    if one.epoch is None:
-        return []
-    found = [summary.results.evidence.sides(cell, attack, one.epoch) for cell in one.configuration.done]
+    """The scored records of each seed at its own last epoch."""
+    evidence = summary.results.evidence
+    ends = [(cell, evidence.last_epoch(cell)) for cell in one.configuration.done]
+    found = [evidence.sides(cell, attack, epoch) for cell, epoch in ends if epoch is not None]
     scored = [sides.scored() for sides in found if sides is not None]
     return [sides for sides in scored if len(sides.members) and len(sides.nonmembers)]
 

@@ -57,6 +57,13 @@ class Evidence:
         planned = self.manifest.study.get("epochs")
         return found or ([planned] if isinstance(planned, int) else [])
 
+    def last_epoch(self, cell: Cell) -> int | None:
+        return max(self.epochs(cell), default=None)
+
+    def runs(self) -> list[Cell]:
+        """The first cell of each run that ended: the base model's run serves every seed."""
+        return list({cell.run_id: cell for cell in reversed(self.done())}.values())[::-1]
+
     def sides(self, cell: Cell, attack: Attack, epoch: int) -> Sides | None:
         """Scores of the cell's members and nonmembers, or None where there are none."""
         column = self.pieces[cell.run_id].scores.get(Series(epoch, attack.name, attack.settings))
@@ -104,6 +111,11 @@ class Sides:
             tuple(np.array(self.nonmember_groups, dtype=object)[keep[1]]),
             self.reasons,
         )
+
+    @property
+    def shared_groups(self) -> set[str]:
+        """Groups with records on both sides, whose labels nothing can shuffle."""
+        return set(self.member_groups) & set(self.nonmember_groups)
 
     @property
     def groups(self) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:

@@ -59,32 +59,32 @@ def frontier(summary: Summary, attack: Attack, utility: Utility, look: dict[Conf
     return {"data": traces, "layout": layout}
 
 
-def _path(summary: Summary, one: Finding, attack: Attack, utility: Utility) -> list[tuple[int, Row, Row]]:
-    """(epoch, utility row, AUC row) of every epoch that has both."""
+def _path(summary: Summary, one: Finding, attack: Attack, utility: Utility) -> list[tuple[str, Row, Row]]:
+    """(epoch in words, utility row, AUC row) of every epoch that has both."""
     found = []
-    for epoch in _epochs(summary, one):
+    for epoch, _, words in _epochs(summary, one):
         x = summary.index.get(one.configuration, epoch, utility, utility.metric)
         y = summary.index.get(one.configuration, epoch, attack, "auc")
         if x is not None and y is not None and x.value is not None and y.value is not None:
-            found.append((epoch, x, y))
+            found.append((words, x, y))
     return found
 
 
-def _trail(one: Finding, path: Sequence[tuple[int, Row, Row]], style: Style) -> list[Figure]:
+def _trail(one: Finding, path: Sequence[tuple[str, Row, Row]], style: Style) -> list[Figure]:
     name = label_text(one.configuration.label)
-    epochs, xs, ys = zip(*path, strict=True)
+    words, xs, ys = zip(*path, strict=True)
     trail = {
         "type": "scatter", "mode": "lines+markers", "x": [x.value for x in xs], "y": [y.value for y in ys],
         "line": {"color": f"${style.colour}/0.45", "width": 1.5, "dash": style.dash},
         "marker": {"color": f"${style.colour}/0.45", "size": 5, "symbol": "circle"},
-        "legendgroup": str(style.key), "text": [f"epoch {epoch}" for epoch in epochs],
+        "legendgroup": str(style.key), "text": words,
         "hovertemplate": f"{name}, %{{text}}<br>{label_text(xs[0].metric)} %{{x:.4g}}, AUC %{{y:.3f}}<extra></extra>",
     }  # fmt: skip
     last = ys[-1]
     mark = _mark(one.configuration.label, [xs[-1].value], [last.value], style, size=13)
     mark |= {
         "error_y": _errors([last], style, width=5),
-        "hovertemplate": f"<b>{name}</b>, epoch {epochs[-1]}<br>{label_text(xs[-1].metric)} {measure(xs[-1].value)}"
+        "hovertemplate": f"<b>{name}</b>, {words[-1]}<br>{label_text(xs[-1].metric)} {measure(xs[-1].value)}"
         f"<br>AUC {with_limits(last.estimate)}<extra></extra>",
     }
     return [trail, mark]
@@ -94,26 +94,29 @@ def auc_per_epoch(summary: Summary, attack: Attack, look: dict[Configuration, St
     """AUC after every epoch, with intervals, beside the null."""
     traces = []
     for place, one in enumerate(summary.tuned):
-        rows = [(epoch, summary.index.get(one.configuration, epoch, attack, "auc")) for epoch in _epochs(summary, one)]
-        known = [(epoch, row) for epoch, row in rows if row is not None and row.value is not None]
+        found = [
+            (at, words, summary.index.get(one.configuration, epoch, attack, "auc"))
+            for epoch, at, words in _epochs(summary, one)
+        ]
+        known = [(at, words, row) for at, words, row in found if row is not None and row.value is not None]
         if not known:
             continue
         style = look[one.configuration]
         shift = (place - (len(summary.tuned) - 1) / 2) * min(0.05, 0.3 / len(summary.tuned))
-        trace = _mark(one.configuration.label, [epoch + shift for epoch, _ in known], [row.value for _, row in known],
+        trace = _mark(one.configuration.label, [at + shift for at, _, _ in known], [row.value for *_, row in known],
                       style, size=8)  # fmt: skip
         trace |= {
             "mode": "lines+markers",
             "line": {"color": f"${style.colour}", "width": 2, "dash": style.dash},
-            "error_y": _errors([row for _, row in known], style, width=2),
-            "text": [f"epoch {epoch}: {with_limits(row.estimate)}" for epoch, row in known],
+            "error_y": _errors([row for *_, row in known], style, width=2),
+            "text": [f"{words}: {with_limits(row.estimate)}" for _, words, row in known],
             "hovertemplate": f"<b>{label_text(one.configuration.label)}</b><br>%{{text}}<extra></extra>",
         }
         traces.append(trace)
     if not traces:
         return None
     layout = _layout("epoch", f"AUC of {attack.label}", _null(summary, attack))
-    epochs = sorted({epoch for one in summary.tuned for epoch in _epochs(summary, one)})
+    epochs = sorted({at for one in summary.tuned for epoch, at, _ in _epochs(summary, one) if epoch is not None})
     if len(epochs) <= 20:
         layout["xaxis"] |= {"tickmode": "array", "tickvals": epochs}
     return {"data": traces, "layout": layout}
@@ -190,9 +193,19 @@ def _filled(xs: list[float], ys: list[float], bottom: int, colour: str, hover: s
     ]  # fmt: skip
 
 
-def _epochs(summary: Summary, one: Finding) -> list[int]:
+def _epochs(summary: Summary, one: Finding) -> list[tuple[int | None, float, str]]:
+    """(epoch of the rows, where it is drawn, in words): every epoch that all seeds reached, in order.
+
+    Where seeds ended at different epochs, their own last ones (None) follow, at the mean of these.
+    """
     evidence = summary.results.evidence
-    return sorted({epoch for cell in one.configuration.done for epoch in evidence.epochs(cell)})
+    found = [epochs for cell in one.configuration.done if (epochs := evidence.epochs(cell))]
+    shared = sorted(set(found[0]).intersection(*found)) if found else []
+    points: list[tuple[int | None, float, str]] = [(epoch, epoch, f"epoch {epoch}") for epoch in shared]
+    if one.epoch is None and found:
+        ends = [epochs[-1] for epochs in found]
+        points.append((None, sum(ends) / len(ends), "each seed's last epoch"))
+    return points
 
 
 def _null(summary: Summary, attack: Attack) -> float | None:

@@ -34,10 +34,11 @@ class Configuration:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One configuration at its last epoch: leakage by each attack, utility, cost."""
+    """One configuration at the last epoch of each of its runs: leakage by each attack, utility, cost."""
 
     configuration: Configuration
     epoch: int | None
+    """None where its seeds ended at different epochs."""
     auc: Mapping[Attack, Row]
     lift: Mapping[Attack, Row]
     tpr: Mapping[Attack, Mapping[float, Row]]
@@ -48,7 +49,7 @@ class Finding:
 
 
 class Index:
-    """Rows by what they are about. A number pooled over seeds stands before that of a single seed."""
+    """Rows by what they are about."""
 
     def __init__(self, evidence: Evidence, rows: Iterable[Row]) -> None:
         self.evidence = evidence
@@ -58,15 +59,13 @@ class Index:
         }
 
     def get(self, of: Configuration, epoch: int | None, measure: Attack | Utility, metric: str) -> Row | None:
-        """The pooled row, or that of the only seed."""
-        pooled = self.one(of, None, epoch, measure, metric)
-        if pooled is not None or len(of.done) != 1:
-            return pooled or next(iter(self.each(of, epoch, measure, metric)), None)
-        return self.one(of, of.done[0].seed, epoch, measure, metric)
+        """The pooled row, or that of the only seed: one of several is never taken for all."""
+        return self.one(of, of.done[0].seed if len(of.done) == 1 else None, epoch, measure, metric)
 
     def each(self, of: Configuration, epoch: int | None, measure: Attack | Utility, metric: str) -> list[Row]:
-        """The rows of the single seeds."""
-        found = [self.one(of, cell.seed, epoch, measure, metric) for cell in of.done]
+        """The rows of the single seeds; where `epoch` is None, at each one's own last epoch."""
+        ends = [self.evidence.last_epoch(cell) if epoch is None else epoch for cell in of.done]
+        found = [self.one(of, cell.seed, end, measure, metric) for cell, end in zip(of.done, ends, strict=True)]
         return [row for row in found if row is not None]
 
     def one(
@@ -106,8 +105,8 @@ def findings(index: Index) -> list[Finding]:
 
 def _finding(index: Index, of: Configuration) -> Finding:
     evidence = index.evidence
-    epochs = [epoch for cell in of.done for epoch in evidence.epochs(cell)[-1:]]
-    epoch = max(epochs, default=None)
+    ends = {evidence.last_epoch(cell) for cell in of.done} - {None}
+    epoch = ends.pop() if len(ends) == 1 else None
 
     def rows_of(metric: str) -> dict[Attack, Row]:
         rows = {attack: index.get(of, epoch, attack, metric) for attack in evidence.attacks}

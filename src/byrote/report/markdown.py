@@ -25,8 +25,10 @@ def report_markdown(results: Results) -> str:
     if results.failed:
         lines = [[cell.method, cell.settings, str(cell.seed), cell.error] for cell in results.failed]
         parts += ["## What failed", _table(["method", "settings", "seed", "why"], lines)]
+    if results.null_ranges:
+        parts += ["## The null", _bullets(results.null_ranges)]
     if results.warnings:
-        parts += ["## Before you trust a number", "\n".join(f"- {plain(line)}" for line in results.warnings)]
+        parts += ["## Before you trust a number", _bullets(results.warnings)]
     parts += ["## What was run", _made_with(results)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -47,7 +49,7 @@ def _about(summary: Summary) -> str:
     if attack is None:
         return ""
     return (
-        f"At the last epoch, with 95% intervals; attack: {plain(attack.label)}"
+        f"At the last epoch of each run{summary.pooled()}, with 95% intervals; attack: {plain(attack.label)}"
         f"{f' (needs {plain(attack.access)})' if attack.access else ''}; {summary.sizes()}."
     )
 
@@ -76,6 +78,10 @@ def _table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     rows = [header, ["---"] + ["---:"] * (len(header) - 1)]
     text = ["| " + " | ".join(map(plain, rows[0])) + " |", "| " + " | ".join(rows[1]) + " |"]
     return "\n".join(text + ["| " + " | ".join(plain(cell) for cell in line) + " |" for line in lines])
+
+
+def _bullets(sentences: Sequence[str]) -> str:
+    return "\n".join(f"- {plain(sentence)}" for sentence in sentences)
 
 
 def _made_with(results: Results) -> str:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SPLITS = "splits.parquet"
-PIECES = ("scores.parquet", "utility.parquet", "training.json", "cost.json", "experiment.json", "environment.json")
+PIECES = ("scores.parquet", "utility.parquet", "training.json", "cost.json", "environment.json")
 
 
 class Series(NamedTuple):
@@ -90,7 +90,6 @@ class Pieces:
     utility: dict[Series, Column] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     cost: dict[str, float] = field(default_factory=dict)
-    experiment: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
     broken: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
@@ -150,7 +149,6 @@ def read_pieces(run: RunFolder) -> Pieces:
         utility=_columns(found.get("utility"), "utility", "value"),
         training=found.get("training", {}),
         cost=found.get("cost", {}),
-        experiment=found.get("experiment", {}),
         environment=found.get("environment", {}),
         broken=tuple(broken),
         missing=tuple(missing),

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from byrote.report.checks import all_warnings
+from byrote.report.checks import all_warnings, null_ranges
 from byrote.report.evidence import Evidence
 from byrote.report.measures import merged_settings
 from byrote.report.pieces import Series
@@ -56,6 +56,11 @@ class Results:
     def warnings(self) -> list[str]:
         """Everything a reader should know before trusting a number, in plain sentences."""
         return all_warnings(self.evidence, self.rows)
+
+    @cached_property
+    def null_ranges(self) -> list[str]:
+        """Where the AUC of each attack with a stated null falls under permuted labels, in plain sentences."""
+        return null_ranges(self.evidence)
 
     @property
     def failed(self) -> list[Cell]:

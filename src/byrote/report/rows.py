@@ -5,7 +5,7 @@ Pure functions over `Evidence`. Every estimate is made by `byrote.audit`; nothin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from operator import attrgetter
 
@@ -48,6 +48,7 @@ class Row:
     seed: int | None
     """None where the row is pooled over seeds."""
     epoch: int | None
+    """None where each seed's own last epoch is pooled, and these differ."""
     kind: str
     name: str
     metric: str
@@ -74,8 +75,13 @@ cells_of = attrgetter(*COLUMNS)
 
 def all_rows(evidence: Evidence) -> list[Row]:
     """The rows of every cell, then those pooled over seeds. Failed cells have none."""
-    single = [row for cell in evidence.done() for row in cell_rows(evidence, cell)]
-    return single + pooled_rows(single)
+    single: list[Row] = []
+    seeds: dict[tuple[str, str, str], list[list[Row]]] = {}
+    for cell in evidence.done():
+        rows = list(cell_rows(evidence, cell))
+        single += rows
+        seeds.setdefault((cell.method, cell.settings, cell.privacy), []).append(rows)
+    return single + [row for of in seeds.values() for row in pooled_rows(of)]
 
 
 def cell_rows(evidence: Evidence, cell: Cell) -> Iterator[Row]:
@@ -153,18 +159,31 @@ def cost_rows(evidence: Evidence, cell: Cell, epoch: int | None) -> Iterator[Row
             yield replace(row, value=float(cost[key]), n=1)
 
 
-def pooled_rows(rows: Iterable[Row]) -> list[Row]:
-    """The mean over seeds of every membership and utility estimate that two or more seeds have a row for."""
+def pooled_rows(seeds: Sequence[Iterable[Row]]) -> list[Row]:
+    """The means over the seeds of one method of its membership and utility estimates, where it has two seeds or more.
+
+    They stand at every epoch that all its seeds reached. Where seeds ended at different epochs, each
+    seed's own last one is pooled too, in rows without an epoch: at the later epochs alone, the mean
+    would be that of the seeds that happened to train longest.
+    """
+    measured = [[row for row in rows if row.kind in ("membership", "utility")] for rows in seeds]
+    measured = [rows for rows in measured if rows]
+    if len(measured) < 2:
+        return []
+    epochs = [{row.epoch or 0 for row in rows} for rows in measured]
+    shared, ends = set.intersection(*epochs), [max(reached) for reached in epochs]
     families: dict[Row, list[Row]] = {}
-    for row in rows:
-        if row.kind in ("membership", "utility"):
+    for rows, end in zip(measured, ends, strict=True):
+        for row in rows:
             key = replace(row, seed=None, run_id="", value=None, low=None, high=None, n=None, interval="",
                           null_value=None, reason="")  # fmt: skip
-            families.setdefault(key, []).append(row)
+            if row.epoch in shared:
+                families.setdefault(key, []).append(row)
+            if row.epoch == end and len(set(ends)) > 1:
+                families.setdefault(replace(key, epoch=None), []).append(row)
     return [
         filled(key, key.metric, pool_over_seeds([row.estimate for row in same], _bounds(key)))
         for key, same in families.items()
-        if len({row.seed for row in same}) >= 2
     ]
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from byrote.report.answer import Summary
 from byrote.report.checks import cell_label
+from byrote.report.evidence import Evidence
 from byrote.report.formats import ABSENT, measure
 from byrote.report.measures import label
 from byrote.report.pieces import Pieces
@@ -63,7 +65,7 @@ class RunFacts:
                                        ("member", "nonmember", "validation", "test")))
                 for seed, parts in sorted(evidence.splits.items())
             ],
-            environment=[("byrote", manifest.byrote), *_environment(manifest.environment)],
+            environment=[("byrote", manifest.byrote), *_environment(evidence)],
             study=yaml.safe_dump(manifest.study, sort_keys=False, allow_unicode=True, width=100),
             failed=[(cell_label(cell), cell.error or "no reason was recorded") for cell in summary.results.failed],
             several_privacies=len({cell.privacy for cell in manifest.cells}) > 1,
@@ -92,14 +94,24 @@ def _trial(learning_rate: float, loss: float | None, error: str) -> str:
     return f"{learning_rate:g} → {measure(loss) if loss is None else f'{loss:.3f}'}{f' ({error})' if error else ''}"
 
 
-def _environment(environment: dict[str, Any]) -> list[tuple[str, str]]:
-    """Names and values in words; nested mappings on one line."""
-    lines = []
-    for name, value in environment.items():
-        if isinstance(value, dict):
-            lines.append((name, ", ".join(f"{key} {part}" for key, part in value.items())))
-        elif isinstance(value, bool):
-            lines.append((name, "yes" if value else "no"))
-        else:
-            lines.append((name, str(value) if isinstance(value, str | int | float) else canonical_json(value)))
-    return lines
+def _environment(evidence: Evidence) -> list[tuple[str, str]]:
+    """What the runs say of where they ran, by name; where they differ, how many runs say each."""
+    found: dict[str, Counter[str]] = {}
+    for cell in evidence.runs():
+        for name, value in evidence.pieces[cell.run_id].environment.items():
+            found.setdefault(name, Counter())[_words(value)] += 1
+    return [(name, _counted(values)) for name, values in found.items()]
+
+
+def _counted(values: Counter[str]) -> str:
+    if len(values) == 1:
+        return next(iter(values))
+    return "; ".join(f"{value} ({runs} run{'' if runs == 1 else 's'})" for value, runs in values.most_common())
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {part}" for key, part in value.items())
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value) if isinstance(value, str | int | float) else canonical_json(value)
