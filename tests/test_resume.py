@@ -21,7 +21,7 @@ from byrote.runner.study import run
 from byrote.store import RunFolder, Store
 from byrote.target import Target
 from byrote.training.loop import Training
-from small_study import count_work, differing, facts, make_folder, run_facts_of, study_of, write_study
+from small_study import STEPS, count_work, differing, facts, make_folder, run_facts_of, study_of, write_study
 
 HERE = Path(__file__).parent
 
@@ -257,19 +257,19 @@ def test_a_stop_keeps_the_step_in_hand(folder: Path, tmp_path: Path, monkeypatch
     # Nothing is due for saving here: the stop itself saves.
     study = study_of(folder, methods=["full", "lora"])
     whole = run_facts_of(study, tmp_path / "whole")
-    steps = []
-    for stop_at in (5, 1, 4):
+    work = count_work(monkeypatch)
+    for stop_after in (5, 6, 10):
         progress = Progress()
 
-        def step(progress: Progress = progress, stop_at: int = stop_at) -> None:
-            steps.append(stop_at)
-            progress.stop_requested = steps.count(stop_at) == stop_at
+        def step(progress: Progress = progress, stop_after: int = stop_after) -> None:
+            progress.stop_requested = work["steps"] == stop_after - 1
 
         with monkeypatch.context() as patch, pytest.raises(Interrupted):
             hooked(patch, Training, "_step", step)
             run(study, tmp_path / "cut", progress=progress)
+        assert work["steps"] == stop_after
     assert differing(run_facts_of(study, tmp_path / "cut"), whole) == []
-    assert len(steps) == 5 + 1 + 4  # of 12: no step was done twice
+    assert work["steps"] == 2 * STEPS  # no step was done twice
 
 
 def test_the_first_sigint_asks_and_the_second_stops(capsys: pytest.CaptureFixture[str]) -> None:
