@@ -340,3 +340,14 @@ def test_a_record_without_a_group_or_label_is_its_own(tmp_path: Path) -> None:
     one, two = load(str(path), Columns(text="text", group="user", label="y")).records
     assert (one.group, one.group_id, one.label) == (None, one.id, None)
     assert (two.group, two.label) == ("u1", "a")
+
+
+def test_without_a_network_only_the_cache_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    monkeypatch.setattr("byrote.network.reachable", lambda: False)
+    before = datasets.config.HF_HUB_OFFLINE
+    # In this mode the client refuses by itself; it never tries, and so never retries for half a minute.
+    with pytest.raises(StudyError, match=r"cannot reach the Hub .*'some/mail' .*OfflineModeIsEnabled.*built-in set"):
+        load("some/mail")
+    assert before == datasets.config.HF_HUB_OFFLINE

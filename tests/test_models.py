@@ -185,7 +185,7 @@ def test_a_machine_without_a_network_is_told_at_once(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(hub, "getproxies", dict)
+    monkeypatch.setattr("byrote.network.getproxies", dict)
     monkeypatch.setattr("socket.getaddrinfo", no_names)
     with pytest.raises(StudyError, match="cannot reach the Hub"):
         resolve("byrote/none")

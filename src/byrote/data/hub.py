@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from byrote.data.base import BadRow, Place, Row, Source, Table
+from byrote.network import cache_only_when_unreachable
 from byrote.registry import register
 from byrote.types import StudyError
 
@@ -49,7 +50,8 @@ def fetch(name: str, configuration: str | None, place: Place) -> Any:
     from datasets.exceptions import DatasetNotFoundError
 
     try:
-        return datasets.load_dataset(name, configuration, split=place.split, revision=place.revision)
+        with cache_only_when_unreachable():
+            return datasets.load_dataset(name, configuration, split=place.split, revision=place.revision)
     except DatasetNotFoundError:
         raise StudyError(
             f"the Hub has no data set {name!r}{f' at revision {place.revision}' if place.revision else ''} that you "

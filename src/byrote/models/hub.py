@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 
+from byrote.network import reachable
 from byrote.types import StudyError
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
@@ -41,22 +39,6 @@ def snapshot(repo: str, commit: str, *, code: bool) -> Path:
     with _plain_errors(repo, commit):
         here = snapshot_download(repo, revision=commit, allow_patterns=patterns, local_files_only=not reachable())
     return Path(here)
-
-
-def reachable() -> bool:
-    """Whether the Hub's name resolves, or a proxy would resolve it. The client itself tries for half a minute."""
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        return False
-    address = urlsplit(constants.ENDPOINT)
-    if address.scheme in getproxies():
-        return True
-    try:
-        socket.getaddrinfo(address.hostname, address.port or 443)
-    except OSError:
-        return False
-    return True
 
 
 @contextmanager
