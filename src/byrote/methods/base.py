@@ -59,6 +59,19 @@ class Method(Component):
         """
 
 
+class PromptMethod(Method):
+    """Abstract: trained positions before every text, over a frozen model."""
+
+    family: ClassVar[Literal["parameter", "prompt"]] = "prompt"
+
+    num_virtual_tokens: Annotated[int, Field(ge=1)] = 10
+
+    @property
+    def virtual_tokens(self) -> int:
+        """The trained positions."""
+        return self.num_virtual_tokens
+
+
 def attach_peft(model: PreTrainedModel, config: PeftConfig) -> Attached:
     """`model` with a PEFT adapter in float32 on it. PEFT's own refusals become NotForThisModel."""
     import warnings

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from byrote.methods.base import Attached, Method, attach_peft
+from byrote.methods.base import Attached, PromptMethod, attach_peft
 from byrote.registry import register
 
 if TYPE_CHECKING:
@@ -14,26 +14,19 @@ if TYPE_CHECKING:
 
 
 @register("method", "p-tuning")
-class PTuning(Method):
+class PTuning(PromptMethod):
     """Virtual tokens made by a small trained network; the model stays frozen.
 
     Liu et al. 2021 (2103.10385). The network is an MLP or an LSTM of width
     `encoder_hidden_size` (None: the model's width).
     """
 
-    family: ClassVar[Literal["parameter", "prompt"]] = "prompt"
     learning_rates: ClassVar[tuple[float, ...]] = (1e-4, 1e-3, 3e-3, 1e-2)
 
-    num_virtual_tokens: Annotated[int, Field(ge=1)] = 10
     encoder_reparameterization_type: Literal["MLP", "LSTM"] = "MLP"
     encoder_hidden_size: Annotated[int, Field(ge=1)] | None = None
     encoder_num_layers: Annotated[int, Field(ge=1)] = 2
     encoder_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-
-    @property
-    def virtual_tokens(self) -> int:
-        """The trained positions."""
-        return self.num_virtual_tokens
 
     def attach(self, model: PreTrainedModel) -> Attached:
         """The virtual tokens and their network trainable."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
-from byrote.methods.base import Attached, Method, attach_peft
+from byrote.methods.base import Attached, PromptMethod, attach_peft
 from byrote.registry import register
 
 if TYPE_CHECKING:
@@ -14,24 +14,17 @@ if TYPE_CHECKING:
 
 
 @register("method", "prefix-tuning")
-class PrefixTuning(Method):
+class PrefixTuning(PromptMethod):
     """Trained keys and values before every text, in every layer; the model stays frozen.
 
     Li & Liang 2021 (2101.00190). `prefix_projection` puts the paper's reparametrising MLP of
     width `encoder_hidden_size` before them (None: the model's width).
     """
 
-    family: ClassVar[Literal["parameter", "prompt"]] = "prompt"
     learning_rates: ClassVar[tuple[float, ...]] = (1e-3, 1e-2, 3e-2, 1e-1)
 
-    num_virtual_tokens: Annotated[int, Field(ge=1)] = 10
     prefix_projection: bool = False
     encoder_hidden_size: Annotated[int, Field(ge=1)] | None = None
-
-    @property
-    def virtual_tokens(self) -> int:
-        """The trained positions."""
-        return self.num_virtual_tokens
 
     def attach(self, model: PreTrainedModel) -> Attached:
         """The prefix (and its MLP, where asked for) trainable."""

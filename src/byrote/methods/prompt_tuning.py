@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field
-
-from byrote.methods.base import Attached, Method, attach_peft
+from byrote.methods.base import Attached, PromptMethod, attach_peft
 from byrote.registry import register
 
 if TYPE_CHECKING:
@@ -14,23 +12,16 @@ if TYPE_CHECKING:
 
 
 @register("method", "prompt-tuning")
-class PromptTuning(Method):
+class PromptTuning(PromptMethod):
     """Trained input embeddings before every text; the model stays frozen.
 
     Lester et al. 2021 (2104.08691). The vectors start as the embeddings of random vocabulary
-    entries ("SAMPLE_VOCAB"), which trains far better than random numbers, or as PEFT's "RANDOM".
+    entries ("SAMPLE_VOCAB"), which the paper found better at small scale, or as random numbers ("RANDOM").
     """
 
-    family: ClassVar[Literal["parameter", "prompt"]] = "prompt"
     learning_rates: ClassVar[tuple[float, ...]] = (1e-3, 1e-2, 3e-2, 1e-1)
 
-    num_virtual_tokens: Annotated[int, Field(ge=1)] = 10
     prompt_tuning_init: Literal["SAMPLE_VOCAB", "RANDOM"] = "SAMPLE_VOCAB"
-
-    @property
-    def virtual_tokens(self) -> int:
-        """The trained positions."""
-        return self.num_virtual_tokens
 
     def attach(self, model: PreTrainedModel) -> Attached:
         """The virtual tokens' embeddings trainable."""
