@@ -7,7 +7,6 @@ import io
 import json
 import os
 import random
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -64,24 +63,18 @@ START = """
 import sys
 from byrote.cli import main
 code = main({words!r})
-print(sorted(name for name in sys.modules if name in ("torch", "transformers", "peft", "accelerate", "datasets")))
+print(sorted(name for name in sys.modules if name in {heavy!r}))
 sys.exit(code)
 """
+SLOW = ["torch", "transformers", "peft", "accelerate", "datasets", "scipy", "pandas", "pyarrow", "plotly"]
+"""What makes a start slow. Seconds are not asserted: they are the machine's."""
 
 
 @pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["init", "--help"], ["list"]], ids=" ".join)
-def test_help_starts_at_once_without_torch(words: list[str]) -> None:
-    def start() -> float:
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = subprocess.run(
-            [sys.executable, "-c", START.format(words=words)], capture_output=True, text=True, check=True
-        )
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert done.stdout.splitlines()[-1] == "[]"
-        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-    limit = 0.5 if "--help" in words else 1.5
-    assert min(start() for _ in range(2)) <= limit  # the first may compile modules
+def test_help_and_lists_load_nothing_slow(words: list[str]) -> None:
+    program = START.format(words=words, heavy=SLOW)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 @pytest.mark.parametrize("command", ["run", "report", "list", "init"])
