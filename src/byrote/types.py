@@ -11,6 +11,7 @@ import math
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -182,3 +183,59 @@ class Estimate:
     @classmethod
     def absent(cls, reason: str, n: int | None = None) -> Estimate:
         return cls(value=None, reason=reason, n=n)
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """The privacy account of one training run, as it stands after `steps` steps.
+
+    The guarantee is (epsilon, delta) for one `unit` under `relation`, for everything that the
+    training released. Every field but `steps`, `epsilon`, `profile` and `epochs` is a public
+    constant that was fixed before the first step.
+    """
+
+    epsilon: float
+    """Spent so far."""
+    delta: float
+    unit: str
+    """"record" or "group"."""
+    units: int
+    """How many units the private records were declared to have."""
+    expected_batch_size: int
+    noise_multiplier: float
+    clip_norm: float
+    clipping: str
+    steps: int
+    """Steps done, those with an empty batch included."""
+    planned_steps: int
+    accountant: str
+    """"prv" or "rdp"; the one that `epsilon` is from."""
+    accountant_version: str
+    engine: str
+    """Which per-example gradient engine ran."""
+    target_epsilon: float | None = None
+    records_per_group: int = 1
+    relation: str = "add or remove one"
+    sampling: str = "poisson"
+    epsilon_rdp: float | None = None
+    """The same account by the looser RDP accountant, as a cross-check."""
+    profile: tuple[tuple[float, float], ...] = ()
+    """The same run at other points: pairs of (epsilon, delta), rising in epsilon."""
+    epochs: tuple[tuple[int, int, float], ...] = ()
+    """After each epoch: (epoch, steps done, epsilon spent)."""
+    refused_engines: tuple[str, ...] = ()
+    """Engines that were passed over, each with its reason."""
+    private: bool = True
+    """False where the noise came from a repeatable generator, as in tests: then nothing is guaranteed."""
+
+    @property
+    def sampling_rate(self) -> float:
+        """The chance of each unit to be in a batch."""
+        return self.expected_batch_size / self.units
+
+    @classmethod
+    def read(cls, raw: Mapping[str, Any]) -> Ledger:
+        """From the JSON of its own `dataclasses.asdict`."""
+        lists = {"profile", "epochs"}
+        rows = {name: tuple(tuple(row) for row in raw[name]) for name in lists if name in raw}
+        return cls(**{**raw, **rows, "refused_engines": tuple(raw.get("refused_engines", ()))})

@@ -15,11 +15,13 @@ from pydantic import (
     BeforeValidator,
     Field,
     PlainSerializer,
+    ValidationError,
     field_validator,
     model_validator,
 )
 
-from byrote.registry import Component, Settings, make
+from byrote.registry import Component, Settings, explain, make
+from byrote.study.privacy import Privacy
 from byrote.types import StudyError
 
 # The part of a run's identity that stands for byrote's own training code: raised whenever the
@@ -28,6 +30,22 @@ RECIPE = 1
 
 Rate = Annotated[float, Field(gt=0, le=100)]
 LearningRate = Literal["auto"] | Rate
+
+
+def _read_privacy(value: Any) -> Any:
+    """`none`, or the settings of a level; every mistake in words."""
+    if value == "none" or isinstance(value, Privacy):
+        return value
+    if not isinstance(value, dict):
+        raise ValueError(f"a privacy level is none, or a mapping such as {{epsilon: 8}}; got {value!r}")
+    try:
+        return Privacy.model_validate(value)
+    except ValidationError as error:
+        raise ValueError(explain(error, Privacy.model_fields, "privacy")) from None
+
+
+PrivacyLevel = Annotated[Literal["none"] | Privacy, BeforeValidator(_read_privacy)]
+Part = Literal["members", "test"]
 
 
 def _reads(room: str) -> BeforeValidator:
@@ -124,7 +142,7 @@ class Study(Training):
     trust_remote_code: bool = False
     data: Data
     methods: Annotated[list[_Method], BeforeValidator(_as_list), Field(min_length=1)]
-    privacy: Annotated[list[Literal["none"]], BeforeValidator(_as_list), Field(min_length=1)] = ["none"]
+    privacy: Annotated[list[PrivacyLevel], BeforeValidator(_as_list), Field(min_length=1)] = ["none"]
     attacks: Annotated[list[_Attack], BeforeValidator(_as_list)] = Field(
         default_factory=lambda: [make("attack", name) for name in ("loss", "reference", "zlib", "min-k", "min-k++")]
     )
@@ -152,11 +170,19 @@ class Study(Training):
         for value in values:
             key = json.dumps(as_spec(value), sort_keys=True) if isinstance(value, Component) else value
             if key in seen:
-                raise ValueError(f"{getattr(value, 'name', value)} stands twice with the same settings")
+                name = f"epsilon {value.epsilon:g}" if isinstance(value, Privacy) and value.epsilon else value
+                raise ValueError(f"{getattr(value, 'name', name)} stands twice with the same settings")
             seen.add(key)
         return values
 
-    def cells(self) -> Iterator[tuple[Component, str, int]]:
+    @model_validator(mode="after")
+    def _privacy_fits_the_data(self) -> Study:
+        for level in self.privacy:
+            if level != "none":
+                _check_privacy(level, self.data, self.batch_size)
+        return self
+
+    def cells(self) -> Iterator[tuple[Component, PrivacyLevel, int]]:
         """Every (method, privacy, seed) of the study, seeds outermost, in the order written."""
         for seed in self.seeds:
             for privacy in self.privacy:
@@ -169,7 +195,15 @@ class Study(Training):
         return tuple(type(method).learning_rates) if given == "auto" else (float(given),)  # type: ignore[attr-defined]
 
     def experiment(
-        self, method: Component, privacy: str, seed: int, learning_rate: float, *, model: str, data: str
+        self,
+        method: Component,
+        privacy: PrivacyLevel,
+        seed: int,
+        learning_rate: float,
+        *,
+        model: str,
+        data: str,
+        trains_on: Part = "members",
     ) -> Experiment:
         """The experiment of one cell; `model` and `data` are the fingerprints of what was loaded."""
         return Experiment(
@@ -182,11 +216,24 @@ class Study(Training):
             privacy=privacy,
             learning_rate=learning_rate,
             seed=seed,
+            trains_on=trains_on,
         )
 
     def base(self, *, model: str, data: str) -> BaseExperiment:
         """The untuned base model over this data, shared by all methods and seeds."""
         return BaseExperiment(recipe=RECIPE, model=model, source=data, max_length=self.max_length, dtype=self.dtype)
+
+
+def _check_privacy(level: Privacy, data: Data, batch_size: int) -> None:
+    """Raises ValueError where a privacy level cannot be had on this data."""
+    units, size = level.units(data.members), level.batch_of(batch_size)
+    what = "members" if level.groups is None else "groups"
+    if size > units:
+        raise ValueError(
+            f"expected_batch_size {size} is more than the {units} {what}: the sampling rate would be above 1"
+        )
+    if level.unit == "group" and data.group is None:
+        raise ValueError("unit: group needs data.group, the column that says whose record it is")
 
 
 def _identity_of_data(data: Data) -> dict[str, Any]:
@@ -202,9 +249,11 @@ class Experiment(Training):
     source: str
     data: dict[str, Any]
     method: dict[str, Any]
-    privacy: str
+    privacy: PrivacyLevel
     learning_rate: float
     seed: int
+    trains_on: Part = "members"
+    """"test" for a private method's learning-rate trials, which may not touch the private records."""
 
 
 class BaseExperiment(Settings):
