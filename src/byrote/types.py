@@ -209,7 +209,7 @@ class Ledger:
     """Steps done, those with an empty batch included."""
     planned_steps: int
     accountant: str
-    """"prv" or "rdp"; the one that `epsilon` is from."""
+    """"prv", "rdp", or "gaussian" where every batch holds every unit; the one that `epsilon` is from."""
     accountant_version: str
     engine: str
     """Which per-example gradient engine ran."""
@@ -217,6 +217,8 @@ class Ledger:
     records_per_group: int = 1
     relation: str = "add or remove one"
     sampling: str = "poisson"
+    accountant_note: str = ""
+    """Why another accountant answered than the one that was asked; empty where it did not."""
     epsilon_rdp: float | None = None
     """The same account by the looser RDP accountant, as a cross-check."""
     profile: tuple[tuple[float, float], ...] = ()

@@ -14,12 +14,14 @@ from byrote.methods.base import Method
 from byrote.runner.context import Context
 from byrote.runner.one import COST, EXPERIMENT, HISTORY
 from byrote.runner.progress import Progress
-from byrote.runner.rates import best_rate, next_rate
+from byrote.runner.rates import best_rate, next_rate, trial_part
 from byrote.runner.scores import SCORES, UTILITY
 from byrote.runner.study import default_folder
 from byrote.runner.trained import DIVERGED, STATE, TrainedRun
 from byrote.store import Store, Trial
 from byrote.study import Study, load_study
+from byrote.study.model import Part, PrivacyLevel
+from byrote.study.privacy import label_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -33,6 +35,7 @@ class Step:
     """One run that a study needs."""
 
     method: str
+    privacy: str
     seed: int
     learning_rate: float | None
     """None for the best of those that are still to be tried."""
@@ -61,12 +64,13 @@ class Plan:
         time = f", about {sum(known) / 60:.1f} minutes for the {len(known)} whose speed is known" if known else ""
         title = f"{self.study.name}: {len(self.steps)} runs, {len(self.steps) - len(waiting)} in the store{time}"
         table = Table(title=title, title_justify="left", show_edge=False, header_style="bold")
-        for column in ("method", "seed", "learning rate", "for", "run", "state", "about"):
+        for column in ("method", "privacy", "seed", "learning rate", "for", "run", "state", "about"):
             table.add_column(column)
         for step in self.steps:
             about = "unknown" if step.seconds is None else f"{step.seconds:.0f} s"
             table.add_row(
                 step.method,
+                step.privacy,
                 str(step.seed),
                 "the best" if step.learning_rate is None else f"{step.learning_rate:g}",
                 step.purpose,
@@ -100,29 +104,31 @@ def _steps(study: Study, context: Context, speeds: dict[str, float]) -> Iterator
         assert isinstance(method, Method)
         per_member = speeds.get(method.name)
         seconds = None if per_member is None else per_member * study.epochs * study.data.members
-        label = f"{method.name} {method.settings()}".strip()
+        label, level = f"{method.name} {method.settings()}".strip(), label_of(privacy)
         rates = study.rates(method)
         trials: list[Trial] = []
         open_ = False
         while len(rates) > 1 and (rate := next_rate(trials, rates)) is not None:
             if open_ and len(trials) >= len(rates):
                 break  # what lies beyond the grid is seen when the grid is done
-            run = _run(study, context, method, privacy, seed, rate)
+            run = _run(study, context, method, privacy, seed, rate, trial_part(privacy))
             trials.append(_trial(run, rate))
             state = _state(run, trial=True)
             open_ |= state in WAITING
-            yield Step(label, seed, rate, run.id, state, "trial", seconds)
+            yield Step(label, level, seed, rate, run.id, state, "trial", seconds)
         if open_:
-            yield Step(label, seed, None, "", "to train", "run", seconds)
+            yield Step(label, level, seed, None, "", "to train", "run", seconds)
         elif not trials or any(trial.validation_loss is not None for trial in trials):
             rate = best_rate(trials) if trials else rates[0]
-            run = _run(study, context, method, privacy, seed, rate)
-            yield Step(label, seed, rate, run.id, _state(run, trial=False), "run", seconds)
+            run = _run(study, context, method, privacy, seed, rate, "members")
+            yield Step(label, level, seed, rate, run.id, _state(run, trial=False), "run", seconds)
 
 
-def _run(study: Study, context: Context, method: Method, privacy: str, seed: int, rate: float) -> TrainedRun:
+def _run(
+    study: Study, context: Context, method: Method, privacy: PrivacyLevel, seed: int, rate: float, part: Part
+) -> TrainedRun:
     experiment = study.experiment(
-        method, privacy, seed, rate, model=context.model.fingerprint, data=context.data.fingerprint
+        method, privacy, seed, rate, model=context.model.fingerprint, data=context.data.fingerprint, trains_on=part
     )
     return TrainedRun(context, experiment, method, method.name)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from byrote.store import Trial
+from byrote.study.model import Part, PrivacyLevel
 
 BEYOND = 2
 """How many rates outside a method's grid may be added."""
@@ -31,3 +32,8 @@ def beyond(trials: Sequence[Trial]) -> float | None:
     if best == tried[0]:
         return float(f"{best * best / tried[1]:.3g}")
     return float(f"{best * best / tried[-2]:.3g}") if best == tried[-1] else None
+
+
+def trial_part(privacy: PrivacyLevel) -> Part:
+    """The records that learning rates are tried on: where privacy is promised, not the ones it is promised to."""
+    return "members" if privacy == "none" else "test"

@@ -18,11 +18,13 @@ from byrote.runner.context import RECORDS, Context
 from byrote.runner.environment import describe
 from byrote.runner.one import BaseRun, Run
 from byrote.runner.progress import Progress
-from byrote.runner.rates import best_rate, beyond, next_rate
+from byrote.runner.rates import best_rate, beyond, next_rate, trial_part
 from byrote.runner.scores import ensure_scores, ensure_utility
 from byrote.runner.trained import TrainedRun
 from byrote.store import Cell, Manifest, Store, Trial, atomic_path, sweep
 from byrote.study import Study, as_spec, load_study
+from byrote.study.model import PrivacyLevel
+from byrote.study.privacy import label_of, settings_of
 from byrote.types import ByroteError, Diverged, Splits
 
 SPLITS, ERRORS = "splits.parquet", "errors.txt"
@@ -103,19 +105,20 @@ class StudyRun:
         self._score(self.base, splits[seed], range(1))
         self.cells.append(Cell(method="none", family="none", seed=seed, run_id=self.base.id, base_run_id=self.base.id))
 
-    def _cell(self, method: Method, privacy: str, seed: int, splits: Splits) -> Cell:
+    def _cell(self, method: Method, privacy: PrivacyLevel, seed: int, splits: Splits) -> Cell:
         """One cell, whatever happens in it."""
         cell = Cell(
             method=method.name,
             family=method.family,
-            settings=method.settings(),
-            privacy=privacy,
+            settings=settings_of(method.settings(), privacy),
+            privacy=label_of(privacy),
+            delta=None if privacy == "none" else privacy.delta_of(self.study.data.members),
             seed=seed,
             run_id="",
             base_run_id=self.base.id,
         )
         try:
-            return self._answer(cell, method, splits)
+            return self._answer(cell, method, privacy, splits)
         except ByroteError as error:
             message = str(error)
         except Exception as error:
@@ -129,12 +132,12 @@ class StudyRun:
         self.progress.say(f"{method.name} (seed {seed}) failed: {message}")
         return cell.model_copy(update={"status": "failed", "error": message})
 
-    def _answer(self, cell: Cell, method: Method, splits: Splits) -> Cell:
+    def _answer(self, cell: Cell, method: Method, privacy: PrivacyLevel, splits: Splits) -> Cell:
         study = self.study
         rates = study.rates(method)
-        tried = self._try_rates(method, cell, splits, rates) if len(rates) > 1 else []
+        tried = self._try_rates(method, privacy, cell, splits, rates) if len(rates) > 1 else []
         rate = best_rate(tried) if tried else rates[0]
-        answer = self._trained(method, cell, rate)
+        answer = self._trained(method, privacy, cell.seed, rate)
         cell = cell.model_copy(update={"run_id": answer.id, "learning_rate": rate, "tried": tried})
         keep = study.keep == "all" or (study.keep == "adapters" and method.is_adapter)
         self.worked += answer.ensure(splits, whole=True, keep=keep)
@@ -152,14 +155,22 @@ class StudyRun:
         self.worked += ensure_scores(run, self.study.attacks, splits, self.base, epochs)  # type: ignore[arg-type]
         self.worked += ensure_utility(run, self.study.utility, splits, epochs)  # type: ignore[arg-type]
 
-    def _trained(self, method: Method, cell: Cell, rate: float, label: str = "") -> TrainedRun:
+    def _trained(
+        self, method: Method, privacy: PrivacyLevel, seed: int, rate: float, *, trial: bool = False
+    ) -> TrainedRun:
+        part = trial_part(privacy) if trial else "members"
         experiment = self.study.experiment(
-            method, cell.privacy, cell.seed, rate, model=self.context.model.fingerprint, data=self._data
+            method, privacy, seed, rate, model=self.context.model.fingerprint, data=self._data, trains_on=part
         )
-        seeds = f" (seed {cell.seed})" if len(self.study.seeds) > 1 else ""
-        return TrainedRun(self.context, experiment, method, f"{method.name}{label}{seeds}")
+        level = "" if privacy == "none" else f", {privacy.named()}"
+        label = f"{method.name}{level}" + (f" at rate {rate:g}" if trial else "")
+        return TrainedRun(
+            self.context, experiment, method, label + (f" (seed {seed})" if len(self.study.seeds) > 1 else "")
+        )
 
-    def _try_rates(self, method: Method, cell: Cell, splits: Splits, rates: Sequence[float]) -> list[Trial]:
+    def _try_rates(
+        self, method: Method, privacy: PrivacyLevel, cell: Cell, splits: Splits, rates: Sequence[float]
+    ) -> list[Trial]:
         """Train at each rate; the validation records, which no attack sees, decide.
 
         Where the best rate is the lowest or the highest, one beyond it is tried too, at most twice.
@@ -167,14 +178,13 @@ class StudyRun:
         """
         trials: list[Trial] = []
         while (rate := next_rate(trials, rates)) is not None:
-            trials.append(self._try_rate(method, cell, splits, rate))
+            trials.append(self._try_rate(self._trained(method, privacy, cell.seed, rate, trial=True), splits))
         if all(trial.validation_loss is None for trial in trials):
             raise ByroteError(f"no learning rate worked; at {rates[0]:g}: {trials[0].error}")
         return trials
 
-    def _try_rate(self, method: Method, cell: Cell, splits: Splits, rate: float) -> Trial:
-        run = self._trained(method, cell, rate, f" at rate {rate:g}")
-        trial = Trial(learning_rate=rate, run_id=run.id, validation_loss=None)
+    def _try_rate(self, run: TrainedRun, splits: Splits) -> Trial:
+        trial = Trial(learning_rate=run.experiment.learning_rate, run_id=run.id, validation_loss=None)
         try:
             self.worked += run.ensure(splits, whole=False, keep=False)
             return trial.model_copy(update={"validation_loss": run.history()["validation"][-1]["loss"]})
@@ -209,6 +219,12 @@ class StudyRun:
             warnings.append(f"{bad} bad rows were skipped, the first: {'; '.join(self.context.data.first_bad)}")
         if self.study.trust_remote_code:
             warnings.append("The model's repository was allowed to run its own code (trust_remote_code).")
+        levels = [level for level in self.study.privacy if level != "none"]
+        if levels and self.study.learning_rate == "auto":
+            warnings.append(
+                "Learning rates of private methods were chosen on the test records, which no guarantee covers; "
+                "the private records took no part in it."
+            )
         return warnings
 
     def _relative_store(self) -> str:

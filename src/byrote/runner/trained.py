@@ -21,15 +21,19 @@ from byrote.runner import tables
 from byrote.runner.context import Context
 from byrote.runner.environment import DECISIVE, describe, versions
 from byrote.runner.one import COST, ENVIRONMENT, EXPERIMENT, HISTORY, Run, stats_name
+from byrote.runner.private_runs import model_card, privatiser_of
 from byrote.store import identity
 from byrote.study import Experiment
-from byrote.types import Diverged, Record, Splits, StudyError, TokenStats, text_key
+from byrote.study.privacy import Privacy
+from byrote.types import Diverged, Ledger, Record, Splits, StudyError, TokenStats, text_key
 
 if TYPE_CHECKING:
     from torch import nn
 
     from byrote.target import Target
     from byrote.training.loop import Plan, Training
+    from byrote.training.losses import ExampleLoss
+    from byrote.training.private import Privatiser
 
 STATE, DIVERGED, LEDGER, WEIGHTS = "state.safetensors", "diverged.json", "ledger.json", "weights"
 
@@ -62,7 +66,27 @@ class TrainedRun(Run):
         epochs = self.history().get("epochs", 0)
         pieces = all(self.folder.intact(name) for name in (COST, ENVIRONMENT, EXPERIMENT))
         kept = not keep or self.folder.intact_folder(WEIGHTS) is not None
-        return bool(epochs) and pieces and kept and self._scored(epochs, records)
+        accounted = not self.promises or self.ledger() is not None
+        return bool(epochs) and pieces and kept and accounted and self._scored(epochs, records)
+
+    @property
+    def privacy(self) -> Privacy | None:
+        """The run's privacy level; None without."""
+        return None if self.experiment.privacy == "none" else self.experiment.privacy
+
+    @property
+    def promises(self) -> bool:
+        """Whether the run gives a guarantee: a private one that is not a learning-rate trial."""
+        return self.privacy is not None and self.experiment.trains_on == "members"
+
+    def records(self, splits: Splits) -> tuple[Record, ...]:
+        """What the run trains on."""
+        return splits.members if self.experiment.trains_on == "members" else splits.test
+
+    def ledger(self) -> Ledger | None:
+        """The privacy account on disk; None where there is none, or it is not whole."""
+        raw = self.folder.read_json(LEDGER)
+        return None if raw is None else Ledger.read(raw)
 
     def _scored(self, epochs: int, records: Sequence[Record]) -> bool:
         return all(self.has(epoch, records) for epoch in range(1, epochs + 1))
@@ -106,9 +130,13 @@ class TrainedRun(Run):
             say = self.context.progress.say
             say(f"{self.label}: starts again, because the libraries changed ({', '.join(changed)})")
             self.folder.clear()
+        elif self.privacy and not self.folder.intact(STATE) and self.folder.path.is_dir():
+            # Another training gives other weights: what is left of this one may not stand beside them.
+            self.folder.clear()
         self.folder.write_json(EXPERIMENT, self.experiment.model_dump(mode="json"))
         self.folder.write_json(ENVIRONMENT, describe(self.context.device))
-        self.folder.write_json(LEDGER, None)
+        if not self.promises:
+            self.folder.write_json(LEDGER, None)
 
     def _trained(self, splits: Splits, records: Sequence[Record], keep: bool) -> bool:
         """Train from the saved state or from the start. False where the state was of no use: it is gone now."""
@@ -137,6 +165,7 @@ class TrainedRun(Run):
             return True
         say(f"{self.label}: starts again, because scores of an earlier epoch are missing")
         self.folder.remove(STATE)
+        self._start_folder()
         return False
 
     def _epochs(
@@ -168,7 +197,9 @@ class TrainedRun(Run):
         target = self.target(model, remember=frozen_body)
         self._check_room(model, target, splits)
         self._check_targets(target, splits)
-        examples = [e for e in target.encode([record.text for record in splits.members]) if e.targets]
+        encoded = target.encode([record.text for record in self.records(splits)])
+        usable = [at for at, example in enumerate(encoded) if example.targets]
+        examples = [encoded[at] for at in usable]
         started = time.monotonic()
         loss = example_loss(target.decoder, examples, target.pad_token_id, context.device)
         self.preparation_seconds = time.monotonic() - started  # the body's one pass, where only the head trains
@@ -178,9 +209,27 @@ class TrainedRun(Run):
             [len(example.ids) for example in examples],
             self._plan(),
             device=context.device,
-            on_step=lambda done, steps, loss: context.progress.advance(done, f"loss {loss:.3f}"),
+            on_step=lambda done, steps, loss: context.progress.advance(
+                done, "" if loss is None else f"loss {loss:.3f}"
+            ),
+            private=self._privatiser(model, loss, target, splits, usable) if self.privacy else None,
         )
         return training, target
+
+    def _privatiser(
+        self, model: nn.Module, loss: ExampleLoss, target: Target, splits: Splits, usable: Sequence[int]
+    ) -> Privatiser:
+        from byrote.training.state import trainable
+
+        assert self.privacy is not None
+        records = self.records(splits)
+        public = target.encode([record.text for record in splits.validation])
+        privatiser = privatiser_of(
+            self.experiment, self.privacy, [records[at] for at in usable], loss, trainable(model), public
+        )
+        for reason in privatiser.refused:
+            self.context.progress.say(f"{self.label}: engine refused by the self-test: {reason}")
+        return privatiser
 
     def _check_room(self, model: nn.Module, target: Target, splits: Splits) -> None:
         """All methods and the base must read the same tokens of a text, so virtual tokens may not crowd any out."""
@@ -194,7 +243,7 @@ class TrainedRun(Run):
 
     def _check_targets(self, target: Target, splits: Splits) -> None:
         """There is something to learn, and something to validate on."""
-        for name, records in (("member", splits.members), ("validation record", splits.validation)):
+        for name, records in (("training record", self.records(splits)), ("validation record", splits.validation)):
             if not any(example.targets for example in target.encode([record.text for record in records])):
                 raise StudyError(
                     f"none of the {len(records)} {name}s has a token to predict: each text is shorter than two tokens. "
@@ -233,6 +282,8 @@ class TrainedRun(Run):
     def _save_state(self, training: Training) -> None:
         with self.folder.writing(STATE) as path:
             training.save(path)
+        if self.promises:
+            self.folder.write_json(LEDGER, training.position.ledger)
 
     def _score_epoch(self, target: Target, epoch: int, splits: Splits, records: Sequence[Record]) -> None:
         """The validation records in a pass of their own, which a trial makes too, and then the others.
@@ -257,7 +308,7 @@ class TrainedRun(Run):
 
     def _notes(self, training: Training, target: Target, splits: Splits) -> list[str]:
         notes = []
-        members = target.encode([record.text for record in splits.members])
+        members = target.encode([record.text for record in self.records(splits)])
         for name, part in splits.parts():
             texts = target.encode([record.text for record in part])
             if cut := sum(1 for example in texts if example.truncated_tokens):
@@ -266,8 +317,17 @@ class TrainedRun(Run):
                 )
         if empty := sum(1 for example in members if not example.targets):
             notes.append(f"{empty} of {len(members)} members have no token to train on and were left out.")
+        if training.private:
+            return notes + self._private_notes(training.private)
         if training.position.micro_batch_size < self.experiment.batch_size:
             notes.append(f"Memory allowed {training.position.micro_batch_size} records at a time.")
+        return notes
+
+    def _private_notes(self, private: Privatiser) -> list[str]:
+        notes = [f"Per-example gradients by the {private.engine.name} engine."]
+        notes += [f"Engine refused by the self-test: {reason}" for reason in private.refused]
+        if private.bad:
+            notes.append(f"{private.bad} gradients were not finite and counted as zero.")
         return notes
 
     def _finish(
@@ -314,6 +374,10 @@ class TrainedRun(Run):
         try:
             with self.folder.writing_folder(WEIGHTS) as folder:
                 model.save_pretrained(folder, **options)  # type: ignore[operator]
+                if self.promises and (ledger := self.ledger()):
+                    card = folder / "README.md"
+                    before = card.read_text(encoding="utf-8") if card.exists() else ""
+                    card.write_text(before + model_card(ledger), encoding="utf-8")
         finally:
             if shown:
                 bars.enable_progress_bar()

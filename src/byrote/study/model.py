@@ -170,8 +170,8 @@ class Study(Training):
         for value in values:
             key = json.dumps(as_spec(value), sort_keys=True) if isinstance(value, Component) else value
             if key in seen:
-                name = f"epsilon {value.epsilon:g}" if isinstance(value, Privacy) and value.epsilon else value
-                raise ValueError(f"{getattr(value, 'name', name)} stands twice with the same settings")
+                name = value.named() if isinstance(value, Privacy) else getattr(value, "name", value)
+                raise ValueError(f"{name} stands twice with the same settings")
             seen.add(key)
         return values
 

@@ -72,6 +72,10 @@ class Privacy(Settings):
         """What the column `privacy` shows: the target epsilon, or the noise."""
         return f"{self.epsilon:g}" if self.epsilon is not None else f"noise {self.noise_multiplier:g}"
 
+    def named(self) -> str:
+        """For messages: "epsilon 8"."""
+        return f"epsilon {self.epsilon:g}" if self.epsilon is not None else self.label()
+
     def settings(self) -> dict[str, Any]:
         """What differs from the defaults besides the target, as the column `settings` spells it."""
         changed = self.model_dump(mode="json", exclude_defaults=True, exclude={"epsilon", "noise_multiplier", "delta"})

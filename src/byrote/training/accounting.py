@@ -34,6 +34,8 @@ TOLERANCE = 1e-3
 """`noise_for` returns at most this much more noise than the target needs, relatively."""
 MESH_POINTS = 2**20
 """The finest mesh on which privacy losses are composed: about a second and 200 MB."""
+LARGEST_LOSS = 600.0
+"""Opacus writes e^loss as a float64: beyond about e^709 its PRV accountant stays at 709, silently."""
 MASS_ERROR = 1e-4
 """How far rounding may take the mass of a composed loss from 1; deltas are off by the same factor."""
 PROFILE_POINTS = 40
@@ -160,7 +162,7 @@ def noise_for(epsilon: float, delta: float, sampling_rate: float, steps: int, ac
                 "choose a smaller epsilon, or give noise_multiplier"
             )
         high, low, factor = low, max(low / factor, LEAST_NOISE), factor**2
-    return _bisect(lambda noise: spent(noise) <= epsilon, low, high)
+    return _narrow(spent, epsilon, low, high)
 
 
 @cache
@@ -197,6 +199,24 @@ def _bisect(enough: Callable[[float], bool], low: float, high: float) -> float:
     while high > low * (1.0 + TOLERANCE):
         middle = math.sqrt(low * high)
         low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
+
+
+def _narrow(spent: Callable[[float], float], epsilon: float, low: float, high: float) -> float:
+    """`_bisect` for `spent(noise) <= epsilon`, with straight lines on a log-log scale: half as many calls."""
+    step = 1.0 + 0.99 * TOLERANCE
+    for turn in range(1000):
+        if high <= low * (1.0 + TOLERANCE):
+            break
+        over, under = spent(low) / epsilon, spent(high) / epsilon
+        if turn % 3 == 2 or under == 0.0 or math.isinf(over):
+            middle = math.sqrt(low * high)
+        else:
+            share = math.log(over) / math.log(over / under)
+            # Half a tolerance on the safe side of the crossing; the next guess then closes in from below.
+            crossing = low * (high / low) ** share * (1.0 + TOLERANCE / 2.0)
+            middle = max(min(crossing, high / step), low * min(step, math.sqrt(high / low)))
+        low, high = (low, middle) if spent(middle) <= epsilon else (middle, high)
     return high
 
 
@@ -302,6 +322,8 @@ def _compose(
     try:
         with _numerics():
             half_width = float(prv.compute_safe_domain_size([loss], [steps], eps_error, delta_error))
+            if half_width > LARGEST_LOSS:
+                raise _PrvFailed(f"privacy losses of {half_width:.0f} are too large for its mesh")
             scale = math.sqrt(steps * math.log(12.0 / delta_error) / 2.0)  # theorem 5.5 of Gopi et al.
             eps_error = max(eps_error, 2.0 * half_width * scale / MESH_POINTS)
             domain = prv.Domain.create_aligned(-half_width, half_width, eps_error / scale)

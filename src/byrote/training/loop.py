@@ -5,18 +5,20 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from byrote.objectives.batching import length_grouped, out_of_memory
+from byrote.training import distributed
 from byrote.training import state as training_state
 from byrote.training.cost import PeakMemory
 from byrote.training.losses import ExampleLoss
+from byrote.training.private import FirstStep, Privatiser
 from byrote.training.state import LossPoint, Position
-from byrote.types import ByroteError, Diverged
+from byrote.types import ByroteError, Diverged, Ledger
 
 if TYPE_CHECKING:
     from torch import nn
@@ -58,7 +60,9 @@ class Training:
     """One training run, from wherever its saved state stands to its end.
 
     `loss` gives the per-example losses of a batch; `lengths` are the examples' token counts.
-    `on_step(done, steps, loss)` is called after every step.
+    `on_step(done, steps, loss)` is called after every step. With `private` the batches are Poisson
+    draws and the gradients are what it makes of them; everything else is the same. Started in
+    several processes, each does its share of every batch, and all end with the same weights.
     """
 
     def __init__(
@@ -69,7 +73,8 @@ class Training:
         plan: Plan,
         *,
         device: str = "cpu",
-        on_step: Callable[[int, int, float], None] = lambda done, steps, loss: None,
+        on_step: Callable[[int, int, float | None], None] = lambda done, steps, loss: None,
+        private: Privatiser | None = None,
     ) -> None:
         import torch
         from accelerate import Accelerator
@@ -82,17 +87,41 @@ class Training:
         self.optimizer = torch.optim.AdamW(
             self.parameters.values(), lr=plan.learning_rate, weight_decay=plan.weight_decay
         )
-        self.position = Position(micro_batch_size=plan.batch_size)
-        self.steps = plan.steps(len(lengths))
+        self.private = private
+        self.position = Position(micro_batch_size=private.micro_batch if private else plan.batch_size)
+        self.steps = private.guarantee.steps if private else plan.steps(len(lengths))
         self._last_save, self._save_seconds = time.monotonic(), 0.0
 
     def resume(self, path: Path) -> None:
         """Go on from a state that `save` wrote."""
-        self.position = training_state.load(path, self.parameters, self.optimizer)
+        position = training_state.load(path, self.parameters, self.optimizer)
+        if self.private:
+            ledger = Ledger.read(position.ledger or {})
+            if ledger.steps != position.step:
+                raise ByroteError(f"the saved state is of step {position.step}, its account of step {ledger.steps}")
+            self.private.go_on_from(ledger)
+            self.private.micro_batch = position.micro_batch_size
+        self.position = position
+
+    def ledger(self) -> Ledger | None:
+        """The privacy account as it stands; None where the run is not private."""
+        if self.private is None:
+            return None
+        known = Ledger.read(self.position.ledger).epochs if self.position.ledger else ()
+        return self.private.ledger(self.position.step, known)
+
+    def _close_epoch(self) -> None:
+        """Add the end of an epoch to the account."""
+        ledger = self.ledger()
+        if ledger is not None:
+            ended = (self.position.epoch, ledger.steps, ledger.epsilon)
+            self.position.ledger = asdict(replace(ledger, epochs=(*ledger.epochs, ended)))
 
     def save(self, path: Path) -> None:
         """Write everything that going on needs."""
         started = time.monotonic()
+        ledger = self.ledger()
+        self.position.ledger = asdict(ledger) if ledger else None
         training_state.save(path, self.parameters, self.optimizer, self.position)
         self._last_save, self._save_seconds = time.monotonic(), time.monotonic() - started
 
@@ -115,12 +144,10 @@ class Training:
             yield position.epoch
         while not self.finished():
             epoch = position.epoch
-            generator = np.random.default_rng(np.random.SeedSequence([self.plan.seed, epoch]))
-            batches = length_grouped(self.lengths, self.plan.batch_size, generator)
             peak = PeakMemory(self.device)
-            for indices in batches[position.batch :]:
+            for batch in self._batches(epoch, position.batch):
                 started = time.monotonic()
-                self._step(indices, epoch)
+                self._step(batch, epoch)
                 position.batch += 1
                 position.seconds += time.monotonic() - started
                 position.peak_memory_bytes = max(position.peak_memory_bytes, peak.read())
@@ -128,12 +155,43 @@ class Training:
                 if self.finished():
                     break
             position.epoch, position.batch = epoch + 1, 0
+            self._close_epoch()
             yield position.epoch
 
-    def _step(self, indices: list[int], epoch: int) -> None:
+    def _batches(self, epoch: int, done: int) -> Iterator[list[list[int]]]:
+        """The batches of an epoch that are still to do, as units of examples: alone, or a group's when private."""
+        if self.private:
+            for _ in range(self.private.guarantee.steps_per_epoch - done):
+                yield self.private.draw()
+            return
+        generator = np.random.default_rng(np.random.SeedSequence([self.plan.seed, epoch]))
+        for indices in length_grouped(self.lengths, self.plan.batch_size, generator)[done:]:
+            yield [[index] for index in indices]
+
+    def _step(self, batch: list[list[int]], epoch: int) -> None:
         rate = self.plan.rate(self.position.step, self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        first = FirstStep(self.private.engine) if self.private and self.position.step == 0 else None
+        loss = self._private_gradient(self.private, batch) if self.private else self._gradient(batch)
+        self.optimizer.step()
+        if first:
+            first.check()
+        self.position.step += 1
+        self.position.tokens += sum(self.lengths[index] for unit in batch for index in unit)
+        self.position.losses.append(LossPoint(self.position.step, epoch + 1, rate, loss))
+        self.on_step(self.position.step, self.steps, loss)
+
+    def _private_gradient(self, private: Privatiser, batch: list[list[int]]) -> float | None:
+        """The private gradient; the batch's mean loss, which is not private. Nothing here stops a run because of what
+        a record did, and `max_grad_norm` does not apply: it would act on the noise."""
+        loss = private.gradients(batch)
+        self.position.micro_batch_size = private.micro_batch
+        return loss
+
+    def _gradient(self, batch: list[list[int]]) -> float:
+        """The gradient of the batch's mean loss, its norm bounded by `max_grad_norm`; the loss."""
+        indices = [index for unit in batch for index in unit]
         loss = self._backward(indices)
         if not math.isfinite(loss):
             raise Diverged(
@@ -142,11 +200,7 @@ class Training:
             )
         if self.plan.max_grad_norm is not None:
             self.accelerator.clip_grad_norm_(self.parameters.values(), self.plan.max_grad_norm)
-        self.optimizer.step()
-        self.position.step += 1
-        self.position.tokens += sum(self.lengths[index] for index in indices)
-        self.position.losses.append(LossPoint(self.position.step, epoch + 1, rate, loss))
-        self.on_step(self.position.step, self.steps, loss)
+        return loss
 
     def _backward(self, indices: list[int]) -> float:
         """Gradients of the batch's mean per-example loss; the loss in nats per token.
@@ -154,17 +208,20 @@ class Training:
         Out of memory halves the micro-batch and does the step again: the gradients are the same to
         rounding, because every example's loss is its own mean.
         """
+        import torch
+
         before = training_state.random_state()
+        share = distributed.share_of(indices)
         while True:
             self.optimizer.zero_grad(set_to_none=True)
             size = self.position.micro_batch_size
             try:
-                total = 0.0
-                for first in range(0, len(indices), size):
-                    losses = self.loss(indices[first : first + size])
+                total = torch.zeros((), dtype=torch.float64, device=self.device)
+                for first in range(0, len(share), size):
+                    losses = self.loss(share[first : first + size])
                     self.accelerator.backward(losses.sum() / len(indices))
-                    total += float(losses.detach().sum())
-                return total / len(indices)
+                    total += losses.detach().sum()
+                break
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
@@ -175,3 +232,8 @@ class Training:
                     ) from None
                 self.position.micro_batch_size = min(size, len(indices)) // 2 or 1
                 training_state.set_random_state(before)
+        if distributed.processes() > 1:
+            for parameter in self.parameters.values():
+                parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            distributed.sum_over_processes([total, *(p.grad for p in self.parameters.values() if p.grad is not None)])
+        return float(total) / len(indices)

@@ -18,6 +18,13 @@ FEATURE_BATCH_TOKENS = 1024
 class ExampleLoss(Protocol):
     """(B,) mean loss per target token of the examples with these indices, in nats."""
 
+    decoder: Decoder
+    examples: Sequence[Example]
+    pad_token_id: int
+    device: str
+    training: bool
+    """Whether dropout is on."""
+
     def __call__(self, indices: Sequence[int]) -> torch.Tensor:
         """The losses, with their graph."""
         ...
@@ -27,12 +34,13 @@ class TextLoss:
     """Runs the whole model, in training mode."""
 
     def __init__(self, decoder: Decoder, examples: Sequence[Example], pad_token_id: int, device: str) -> None:
-        self.decoder, self.examples, self.pad, self.device = decoder, examples, pad_token_id, device
+        self.decoder, self.examples, self.pad_token_id, self.device = decoder, examples, pad_token_id, device
+        self.training = True
 
     def __call__(self, indices: Sequence[int]) -> torch.Tensor:
         """(B,) losses of these examples."""
-        self.decoder.model.train()
-        batch = collate([self.examples[index] for index in indices], self.pad, self.device)
+        self.decoder.model.train(self.training)
+        batch = collate([self.examples[index] for index in indices], self.pad_token_id, self.device)
         return per_example_loss(self.decoder, batch)
 
 
@@ -46,7 +54,8 @@ class HeadLoss:
     def __init__(self, decoder: Decoder, examples: Sequence[Example], pad_token_id: int, device: str) -> None:
         import torch
 
-        self.decoder = decoder
+        self.decoder, self.examples, self.pad_token_id, self.device = decoder, examples, pad_token_id, device
+        self.training = True
         self.rows: list[torch.Tensor] = [torch.empty(0)] * len(examples)
         self.targets = [torch.tensor(example.ids[1:], dtype=torch.int64, device=device) for example in examples]
         decoder.model.eval()

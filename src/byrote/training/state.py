@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +26,8 @@ class LossPoint:
     step: int
     epoch: int
     learning_rate: float
-    loss: float
+    loss: float | None
+    """None where a private run drew an empty batch."""
 
 
 @dataclass(slots=True)
@@ -44,6 +45,8 @@ class Position:
     tokens: int = 0
     peak_memory_bytes: int = 0
     losses: list[LossPoint] = field(default_factory=list)
+    ledger: dict[str, Any] | None = None
+    """The privacy account at this step; None where the run is not private."""
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
