@@ -243,7 +243,8 @@ class TrainedRun(Run):
 
     def _check_targets(self, target: Target, splits: Splits) -> None:
         """There is something to learn, and something to validate on."""
-        for name, records in (("training record", self.records(splits)), ("validation record", splits.validation)):
+        trained = "member" if self.experiment.trains_on == "members" else "test record"
+        for name, records in ((trained, self.records(splits)), ("validation record", splits.validation)):
             if not any(example.targets for example in target.encode([record.text for record in records])):
                 raise StudyError(
                     f"none of the {len(records)} {name}s has a token to predict: each text is shorter than two tokens. "

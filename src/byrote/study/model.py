@@ -41,7 +41,7 @@ def _read_privacy(value: Any) -> Any:
     try:
         return Privacy.model_validate(value)
     except ValidationError as error:
-        raise ValueError(explain(error, Privacy.model_fields, "privacy")) from None
+        raise ValueError(explain(error, Privacy.model_fields, "privacy").removeprefix("privacy: ")) from None
 
 
 PrivacyLevel = Annotated[Literal["none"] | Privacy, BeforeValidator(_read_privacy)]
