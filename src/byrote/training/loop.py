@@ -96,7 +96,9 @@ class Training:
         """Go on from a state that `save` wrote."""
         position = training_state.load(path, self.parameters, self.optimizer)
         if self.private:
-            ledger = Ledger.read(position.ledger or {})
+            if position.ledger is None:
+                raise ByroteError("the saved state has no privacy account: it is not of a private run")
+            ledger = Ledger.read(position.ledger)
             if ledger.steps != position.step:
                 raise ByroteError(f"the saved state is of step {position.step}, its account of step {ledger.steps}")
             self.private.go_on_from(ledger)

@@ -178,10 +178,11 @@ class Privatiser:
     def go_on_from(self, ledger: Ledger) -> None:
         """Take the noise of an interrupted run. Raises ByroteError where its account is not this run's."""
         g = self.guarantee
-        ours = (g.clipping.norm, g.clipping.kind, g.expected_batch_size, g.units, g.steps, g.delta, g.unit)
+        private = self.randomness.private and g.claimed  # no step of repeatable noise may become a private one
+        ours = (g.clipping.norm, g.clipping.kind, g.expected_batch_size, g.units, g.steps, g.delta, g.unit, private)
         theirs = (
             ledger.clip_norm, ledger.clipping, ledger.expected_batch_size, ledger.units, ledger.planned_steps,
-            ledger.delta, ledger.unit,
+            ledger.delta, ledger.unit, ledger.private,
         )  # fmt: skip
         if ours != theirs:
             raise ByroteError("the saved state has another privacy account than this run: it cannot go on from there")

@@ -8,6 +8,7 @@ cannot; inside it we make transformers believe that it is being traced, as torch
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -84,7 +85,9 @@ class VMap(Engine):
             return (losses * weight).sum()
 
         every = vmap(grad_and_value(unit_loss), in_dims=(None, 0, 0, 0), randomness="different")
-        with masks_without_looking():
+        with masks_without_looking(), warnings.catch_warnings():
+            # On a processor torch's attention goes through the units one by one: as fast, and nothing to act on.
+            warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
             found, losses = every(values, ids, mask, torch.tensor(weights, device=ids.device))
         gradients = {name.removeprefix("model."): gradient for name, gradient in found.items()}
         factors = clipping.factors(squares(gradients))
