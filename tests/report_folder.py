@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
+from byrote.report.answer import Summary
+from byrote.report.figures import pictures
+from byrote.report.privacy import privacy_of
 from byrote.report.results import Results
 from byrote.report.rows import Row
 from byrote.store import Cell, Manifest, RunFolder, Trial
+from byrote.study.privacy import EXPONENT
+from byrote.types import Ledger
+from gaussian_privacy import delta_at, epsilon_at, mu_for
 
 ATTACKS = ("loss", "reference", "zlib", "min-k", "min-k++")
 BASE = "b" * 16
@@ -52,11 +59,12 @@ def build(
     copies: bool = False,
     shift: float = 0.0,
     ends: Mapping[int, int] | None = None,
+    levels: Sequence[str] = ("none",),
 ) -> Manifest:
     """Write the folder and return its manifest. Losses are normal; every draw comes from the seeds.
 
     `ends` gives seeds a last epoch of their own. `shift` makes members easier than nonmembers before any
-    training: a split with a baseline of its own.
+    training: a split with a baseline of its own. `levels` are privacy levels, as the column `privacy` has them.
     """
     sizes = {"member": members, "nonmember": nonmembers or members, "validation": 50, "test": test}
     split_columns: dict[str, list[object]] = {key: [] for key in ("seed", "record_id", "split", "group", "text_key")}
@@ -84,8 +92,10 @@ def build(
     cells = []
     for seed in seeds:
         cells.append(Cell(method="none", family="none", seed=seed, run_id=BASE, base_run_id=BASE))
-        for number, method in enumerate(methods):
+        for number, (level, method) in enumerate((level, method) for level in levels for method in methods):
             cells.append(_cell(method, number, seed, failed, (settings or {}).get(method, "")))
+            if level != "none":
+                cells[-1] = cells[-1].model_copy(update={"privacy": level, "delta": members**-EXPONENT})
             if cells[-1].status == "done":
                 last = (ends or {}).get(seed, epochs)
                 _train(folder, cells[-1], method, losses[seed], base_losses, last, attacks, unscorable)
@@ -143,7 +153,11 @@ def _train(
 ) -> None:
     """Lower the losses of one method epoch by epoch: a gain that all texts share, and one of members only."""
     _, leak, learned, _, parameters = METHODS[method]
-    rng = np.random.default_rng([cell.seed, *method.encode()])
+    private = cell.privacy != "none"
+    if private:
+        epsilon = float(cell.privacy) if cell.privacy.isdigit() else 3.0
+        leak, learned = leak * min(epsilon / 100, 0.3), [0.7 * gain for gain in learned]
+    rng = np.random.default_rng([cell.seed, *method.encode(), *(cell.privacy.encode() if private else b"")])
     scored: dict[int, dict[str, float]] = {}
     tested: dict[int, dict[str, float]] = {}
     for epoch in range(1, epochs + 1):
@@ -156,7 +170,7 @@ def _train(
         }
         tested[epoch] = {record: loss - gain + rng.normal(0, noise) for record, loss in split_losses["test"].items()}
     cost = {
-        "train_seconds": 4.0 + 2.5 * leak * 10,
+        "train_seconds": 4.0 + 2.5 * leak * 10 + 1.1 * private,
         "tokens_per_second": 5200.0 - 900 * leak,
         "peak_memory_bytes": 412_000_000 + 8 * parameters,
         "trainable_parameters": parameters,
@@ -165,6 +179,28 @@ def _train(
         "scoring_seconds": 2.6,
     }
     _write_run(folder, cell.run_id, attacks, scored, base, tested, cost, unscorable)
+    ledger = ledger_of(cell, len(split_losses["member"]), epochs) if private else None
+    RunFolder(folder / "runs" / cell.run_id).write_json("ledger.json", asdict(ledger) if ledger else None)
+
+
+def ledger_of(cell: Cell, members: int, epochs: int, **changed: object) -> Ledger:
+    """The account of a mechanism whose noise is Gaussian as a whole, so that all of its numbers hang together."""
+    assert cell.delta is not None
+    steps = -(-members // 16) * epochs
+    target = float(cell.privacy) if cell.privacy.isdigit() else None
+    mu = mu_for(target or 3.0, cell.delta)
+    account: dict[str, object] = {
+        "epsilon": epsilon_at(mu, cell.delta), "delta": cell.delta, "unit": "record", "units": members,
+        "expected_batch_size": 16, "noise_multiplier": round(4 / mu, 4), "clip_norm": 0.1, "clipping": "flat",
+        "steps": steps, "planned_steps": steps, "accountant": "prv", "accountant_version": "opacus 1.6.0",
+        "engine": "bookkeeping", "target_epsilon": target, "epsilon_rdp": 1.08 * epsilon_at(mu, cell.delta),
+        "profile": tuple((float(at), delta_at(mu, float(at))) for at in np.linspace(0, 12, 49)),
+        "epochs": tuple(
+            (epoch, steps * epoch // epochs, epsilon_at(mu * (epoch / epochs) ** 0.5, cell.delta))
+            for epoch in range(1, epochs + 1)
+        ),
+    }  # fmt: skip
+    return Ledger(**(account | changed))  # type: ignore[arg-type]
 
 
 def _write_run(
@@ -214,7 +250,8 @@ def _write_run(
         "training.json",
         {
             "losses": [
-                {"step": 10 * epoch + step, "epoch": epoch, "learning_rate": 1e-3, "loss": mean - 0.01 * step}
+                {"step": 10 * epoch + step, "epoch": epoch, "learning_rate": 1e-3,
+                 "loss": None if step == 7 else mean - 0.01 * step}
                 for epoch, mean in means.items() if epoch for step in range(10)
             ],
             "validation": [{"epoch": epoch, "loss": mean + 0.01} for epoch, mean in means.items()],
@@ -271,3 +308,35 @@ def stored(folder: Path, run_id: str, attack: str, epoch: int, seed: int) -> tup
     sides = {part: [row["score"] for row in rows if side.get(row["record_id"]) == part] for part in
              ("member", "nonmember")}  # fmt: skip
     return sides["member"], sides["nonmember"]
+
+
+def build_private(folder: Path, levels: tuple[str, ...] = ("none", "8"), **options: object) -> Manifest:
+    return build(folder, methods=("lora",), attacks=("loss",), epochs=2, members=120, test=20, levels=levels,
+                 **options)  # type: ignore[arg-type]  # fmt: skip
+
+
+def rewrite_ledgers(folder: Path, level: str = "8", **changed: object) -> Ledger:
+    """Write the ledger of every run of a level anew, with some of its facts changed."""
+    manifest = Manifest.read(folder)
+    written = None
+    for cell in manifest.cells:
+        if cell.privacy == level:
+            written = ledger_of(cell, 120, 2, **changed)
+            RunFolder(folder / "runs" / cell.run_id).write_json("ledger.json", asdict(written))
+    assert written is not None
+    return written
+
+
+def limits_drawn(results: Results) -> list[dict[str, object]]:
+    return [
+        trace for figure in pictures(Summary(results))["roc"] if figure is not None for trace in figure["data"]
+        if trace["name"] == "limit"
+    ]  # fmt: skip
+
+
+def account_of(results: Results, label: str) -> dict[str, tuple[str, ...]]:
+    """One line of the table of accounts: by column, the number and its small print."""
+    section = privacy_of(Summary(results))
+    assert section is not None
+    (line,) = [line for line in section.accounts if line.label == label]
+    return {head.title: (value.main, *value.small) for head, value in zip(section.columns, line.values, strict=True)}

@@ -119,6 +119,25 @@ def test_pressing_a_method_in_the_key_hides_it_everywhere_and_shows_it_again(bro
     assert [layer.count() for layer in layers] == before
 
 
+def test_a_limit_goes_with_the_last_method_that_it_holds_for(
+    browser: Browser, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("private")
+    build(folder, methods=("full", "lora"), attacks=("loss",), epochs=1, members=120, test=20, levels=("none", "8"))
+    write_report(Results.read(folder), folder)
+    found = opened(browser, (folder / "report.html").as_uri(), 390)
+    traces = found.page.locator("#plot-roc .scatterlayer .trace")
+    before = traces.count()
+    assert before == 5 + 1 + 2, "the untuned model and four others, chance, and two lines of one limit"
+    assert "limit at ε 8" in found.page.locator("#plot-roc .scatterlayer text").all_text_contents()
+    counts = []
+    for label in ("full, ε 8", "lora, ε 8"):
+        found.page.get_by_role("button", name=label, exact=True).last.click()
+        counts.append(traces.count())
+    assert counts == [before - 1, before - 4]
+    assert found.page.evaluate("document.documentElement.scrollWidth <= innerWidth") and found.complaints == []
+
+
 def test_a_phone_has_no_sideways_scroll_and_pictures_that_fit(browser: Browser, address: str) -> None:
     found = opened(browser, address, 390)
     assert found.page.evaluate("document.documentElement.scrollWidth <= innerWidth")

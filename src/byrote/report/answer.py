@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from byrote.report.accounts import accounts
 from byrote.report.findings import Configuration, Finding, Index, Verdict, configurations, findings
 from byrote.report.formats import listed, measure, rate, with_limits
 from byrote.report.measures import Attack, Utility, headline
 from byrote.report.results import Results
-
-MANY = 6  # methods that a sentence names with an interval each
+from byrote.report.versus import MANY, versus_sentences
 
 VERDICTS: dict[Verdict, str] = {
     "leaks": "the interval lies above the null: the attack tells members from nonmembers",
@@ -106,9 +106,20 @@ def answer(summary: Summary) -> list[str]:
         return ["No run of this study ended well, so it has no answer. What failed, and why, is listed below."]
     if attack is None:
         return ["This study asks for no membership attack, so it says nothing about leakage.", *_utility(summary)]
-    sentences = [*_leaks(summary, attack), *_nothing(summary, attack), *_below(summary, attack)]
-    sentences += [*_unresolved(summary, attack), *_utility(summary), *_failed(summary)]
+    sentences = [
+        *_not_guaranteed(summary),
+        *_leaks(summary, attack),
+        *_nothing(summary, attack),
+        *_below(summary, attack),
+    ]
+    sentences += [*_unresolved(summary, attack), *versus_sentences(summary.tuned, attack, summary.utility)]
+    sentences += [*_utility(summary), *_failed(summary)]
     return [*sentences, "What one attack does not find, a stronger one may: nothing shown is not nothing there."]
+
+
+def _not_guaranteed(summary: Summary) -> list[str]:
+    of = [f"**{one.configuration.label}**" for one in accounts(summary.results.evidence) if not one.holds]
+    return [f"No guarantee holds for {listed(of)}, whatever the label says: see Privacy."] if of else []
 
 
 def _when(found: Sequence[Finding]) -> str:

@@ -7,9 +7,11 @@ from collections.abc import Iterator, Sequence
 
 from byrote.audit.interval import few_seeds
 from byrote.audit.null import permutation_null
+from byrote.report.accounts import banners
 from byrote.report.evidence import Evidence
-from byrote.report.measures import Attack, label, unknown
-from byrote.report.pieces import SPLITS
+from byrote.report.limits import crossed
+from byrote.report.measures import Attack, label, level_label, unknown
+from byrote.report.pieces import LEDGER, SPLITS
 from byrote.report.rows import Row
 from byrote.store import Cell
 
@@ -20,15 +22,21 @@ SHOWN = 4  # runs that a warning names one by one
 
 
 def cell_label(cell: Cell) -> str:
-    """A cell in words: 'lora, r 16, epsilon 8, seed 1'."""
+    """A cell in words: 'lora, r 16, ε 8, seed 1'."""
+    return f"{_name(cell)}, seed {cell.seed}"
+
+
+def _name(cell: Cell) -> str:
+    """A cell in words without its seed."""
     name = "the untuned base model" if cell.method == "none" else label(cell.method, cell.settings)
-    privacy = "" if cell.privacy == "none" else f", epsilon {cell.privacy}"
-    return f"{name}{privacy}, seed {cell.seed}"
+    return f"{name}, {level_label(cell.privacy)}" if cell.privacy != "none" else name
 
 
 def all_warnings(evidence: Evidence, rows: Sequence[Row]) -> list[str]:
     """Every warning once, the study's own first, in plain sentences."""
     found = [
+        *banners(evidence),
+        *crossed(evidence, rows),
         *evidence.manifest.warnings,
         *_failures(evidence),
         *_damage(evidence),
@@ -52,7 +60,7 @@ def _failures(evidence: Evidence) -> Iterator[str]:
     seeds: dict[tuple[str, str], list[str]] = {}
     for cell in evidence.manifest.cells:
         if cell.status == "failed":
-            name = cell_label(cell).rpartition(", seed ")[0]
+            name = _name(cell)
             seeds.setdefault((name, cell.error or "no reason was recorded"), []).append(str(cell.seed))
     for (name, error), of in seeds.items():
         yield f"{name} failed with {'seeds' if len(of) > 1 else 'seed'} {', '.join(of)} and has no numbers: {error}"
@@ -61,7 +69,7 @@ def _failures(evidence: Evidence) -> Iterator[str]:
 def _damage(evidence: Evidence) -> Iterator[str]:
     names = {cell.run_id: cell_label(cell) for cell in reversed(evidence.done())}
     for run_id, pieces in evidence.pieces.items():
-        for broken in pieces.broken:
+        for broken in (name for name in pieces.broken if name != LEDGER):  # the banners tell of that
             yield (
                 f"{broken} of run {run_id} ({names.get(run_id, 'not in this study')}) is not what was written, so its "
                 "numbers are left out. Run the study again: only that piece is made anew."
@@ -186,7 +194,7 @@ def _ends(evidence: Evidence) -> Iterator[str]:
     """Methods of which some seeds have no numbers, or trained for fewer epochs than others."""
     seeds: dict[str, dict[int, int | None]] = {}
     for cell in evidence.done():
-        seeds.setdefault(cell_label(cell).rpartition(", seed ")[0], {})[cell.seed] = evidence.last_epoch(cell)
+        seeds.setdefault(_name(cell), {})[cell.seed] = evidence.last_epoch(cell)
     for name, ends in seeds.items():
         if len(ends) < len(evidence.seeds):
             yield f"{name} has numbers of {len(ends)} of {len(evidence.seeds)} seeds."
@@ -203,8 +211,7 @@ def _notes(evidence: Evidence) -> Iterator[str]:
     noted: dict[str, list[str]] = {}
     for cell in evidence.manifest.cells:
         for note in cell.notes:
-            name = "base model" if cell.method == "none" else label(cell.method, cell.settings)
-            noted.setdefault(note, []).append(name)
+            noted.setdefault(note, []).append(_name(cell))
     for note, methods in noted.items():
         yield f"{'; '.join(dict.fromkeys(methods))}: {note.rstrip('.')}."
     dropped: dict[str, list[str]] = {}

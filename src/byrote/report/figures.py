@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from byrote.report.accounts import accounts
 from byrote.report.answer import Summary
 from byrote.report.curves import density, pooled_roc, spread_of_scores
 from byrote.report.findings import Configuration, Finding
 from byrote.report.formats import measure, rate, with_limits
+from byrote.report.limits import limit_traces, limits_of
 from byrote.report.measures import Attack, Utility
 from byrote.report.palette import Style, styles
 from byrote.report.rows import Row
@@ -107,7 +109,7 @@ def auc_per_epoch(summary: Summary, attack: Attack, look: dict[Configuration, St
                       style, size=8)  # fmt: skip
         trace |= {
             "mode": "lines+markers",
-            "line": {"color": f"${style.colour}", "width": 2, "dash": style.dash},
+            "line": {"color": f"${style.colour}", "width": style.width, "dash": style.dash},
             "error_y": _errors([row for *_, row in known], style, width=2),
             "text": [f"{words}: {with_limits(row.estimate)}" for _, words, row in known],
             "hovertemplate": f"<b>{label_text(one.configuration.label)}</b><br>%{{text}}<extra></extra>",
@@ -136,7 +138,7 @@ def roc(summary: Summary, attack: Attack, look: dict[Configuration, Style]) -> F
             {
                 "type": "scatter", "mode": "lines", "name": name, "legendgroup": str(style.key), "x": curve.fpr,
                 "y": curve.tpr,
-                "line": {"color": f"${style.colour}", "width": 2, "dash": style.dash},
+                "line": {"color": f"${style.colour}", "width": style.width, "dash": style.dash},
                 "hovertemplate": f"<b>{name}</b><br>TPR %{{y:.3f}} at FPR %{{x:.3f}}<extra></extra>",
             }
         )  # fmt: skip
@@ -145,6 +147,9 @@ def roc(summary: Summary, attack: Attack, look: dict[Configuration, Style]) -> F
         {"type": "scatter", "mode": "lines", "name": "chance", "x": [start, 1], "y": [start, 1], "line": CHANCE,
          "hoverinfo": "skip"}
     )  # fmt: skip
+    shown = {one.configuration for one, _ in known}
+    limits = [limit for limit in limits_of(accounts(summary.results.evidence)) if shown & set(limit.configurations)]
+    traces += limit_traces(limits, look, start, label_text)
     layout = _layout("false-positive rate", "true-positive rate", None)
     lowest = min([start, *(rate for _, curve in known for rate in curve.tpr if rate)])
     ticks = [tick for tick in (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1) if tick >= lowest * 0.8]

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from byrote.audit.interval import FEW_SEEDS
 from byrote.report.evidence import Evidence
-from byrote.report.measures import Attack, Utility, label, merged_settings
+from byrote.report.measures import Attack, Utility, label, level_label, merged_settings
+from byrote.report.privacy_rows import AUC_VERSUS, utility_versus, without_privacy
 from byrote.report.rows import COSTS, RATES, Row
-from byrote.store import Cell
+from byrote.store import Cell, canonical_json
 
 Verdict = Literal["leaks", "nothing shown", "below null", "not resolved", "failed"]
-Key = tuple[str, str, str, int | None, int | None, str, str, str]
+Key = tuple[str, str, str, float | None, int | None, int | None, str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,7 @@ class Configuration:
     method: str
     settings: str
     privacy: str
+    delta: float | None
     family: str
     label: str
     cells: tuple[Cell, ...] = field(compare=False)
@@ -30,6 +34,15 @@ class Configuration:
     @property
     def done(self) -> list[Cell]:
         return [cell for cell in self.cells if cell.status == "done"]
+
+    @property
+    def private(self) -> bool:
+        return self.privacy != "none"
+
+    @property
+    def level(self) -> str:
+        """The privacy level in words: 'ε 8' or 'noise 0.8'; empty without privacy."""
+        return level_label(self.privacy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +56,14 @@ class Finding:
     lift: Mapping[Attack, Row]
     tpr: Mapping[Attack, Mapping[float, Row]]
     utility: Mapping[Utility, Row]
+    versus: Mapping[Attack, Row]
+    """Of a private configuration: AUC less that of the same method without privacy."""
+    utility_versus: Mapping[Utility, Row]
     cost: Mapping[str, float]
     """Mean over seeds by the keys of `COSTS`; what was not measured is not there."""
     verdicts: Mapping[Attack, Verdict] = field(default_factory=dict)
+    versus_verdicts: Mapping[Attack, Verdict] = field(default_factory=dict)
+    """Where `versus` lies against no difference, by the same rules."""
 
 
 class Index:
@@ -54,7 +72,7 @@ class Index:
     def __init__(self, evidence: Evidence, rows: Iterable[Row]) -> None:
         self.evidence = evidence
         self.rows: dict[Key, Row] = {
-            (row.method, row.settings, row.privacy, row.seed, row.epoch, row.kind, row.name, row.metric): row
+            (row.method, row.settings, row.privacy, row.delta, row.seed, row.epoch, row.kind, row.name, row.metric): row
             for row in rows
         }
 
@@ -73,29 +91,50 @@ class Index:
     ) -> Row | None:
         kind = "membership" if isinstance(measure, Attack) else "utility"
         settings = merged_settings(of.settings, measure.name, measure.settings)
-        return self.rows.get((of.method, settings, of.privacy, seed, epoch, kind, measure.name, metric))
+        return self.rows.get((of.method, settings, of.privacy, of.delta, seed, epoch, kind, measure.name, metric))
 
 
 def configurations(evidence: Evidence) -> list[Configuration]:
-    """Every method, settings and privacy level of the study in its order, the base model first."""
-    cells: dict[tuple[str, str, str], list[Cell]] = {}
+    """Every method, settings and privacy level of the study: the base model first, a method's levels side by side.
+
+    Methods stand in the study's order, and so do the levels of each.
+    """
+    cells: dict[tuple[str, str, str, float | None], list[Cell]] = {}
     for cell in evidence.manifest.cells:
-        cells.setdefault((cell.method, cell.settings, cell.privacy), []).append(cell)
-    short = {key: _label(*key, brief=True) for key in cells}
-    twice = {name for name in short.values() if list(short.values()).count(name) > 1}
-    found = []
-    for key, same in cells.items():
-        name = _label(*key, brief=False) if short[key] in twice else short[key]
-        found.append(Configuration(*key, same[0].family, name, tuple(same)))
-    return sorted(found, key=lambda one: one.method != "none")
+        cells.setdefault((cell.method, cell.settings, cell.privacy, cell.delta), []).append(cell)
+    labels = _labels(list(cells))
+    methods = list(dict.fromkeys((key[0], without_privacy(key[1])) for key in cells))
+    found = [Configuration(*key, same[0].family, labels[key], tuple(same)) for key, same in cells.items()]
+    return sorted(
+        found, key=lambda one: (one.method != "none", methods.index((one.method, without_privacy(one.settings))))
+    )
 
 
-def _label(method: str, settings: str, privacy: str, *, brief: bool) -> str:
-    """A configuration in words. Its learning rate has a place of its own, and is named only to tell two apart."""
+def _labels(keys: Sequence[tuple[str, str, str, float | None]]) -> dict[tuple[str, str, str, float | None], str]:
+    """A name for each configuration. Its learning rate, its clipping and its delta are named only to tell two apart."""
+    found: dict[tuple[str, str, str, float | None], str] = {}
+    spellings = [{key: _label(*key, *full) for key in keys} for full in ((), ("rate",), ("rate", "delta"))]
+    for at, names in enumerate(spellings):
+        counts = Counter(names.values())
+        for key, name in names.items():
+            if key not in found and (counts[name] == 1 or at == len(spellings) - 1):
+                found[key] = name
+    return found
+
+
+def _label(method: str, settings: str, privacy: str, delta: float | None, *with_: str) -> str:
+    """A configuration in words: 'lora, r 16, ε 8, clip_norm 1.0'."""
     if method == "none":
         return "untuned model"
-    name = label(method, settings, leave_out=("learning_rate",) if brief else ())
-    return name if privacy == "none" else f"{name}, ε {privacy}"
+    leave_out = () if "rate" in with_ else ("learning_rate",)
+    words = [label(method, without_privacy(settings), leave_out)]
+    if privacy != "none":
+        own = {key.removeprefix("privacy."): value for key, value in json.loads(settings or "{}").items()
+               if key.startswith("privacy.")}  # fmt: skip
+        words.append(label(level_label(privacy), canonical_json(own)))
+        if "delta" in with_ and delta is not None:
+            words.append(f"δ {delta:.2g}")
+    return ", ".join(words)
 
 
 def findings(index: Index) -> list[Finding]:
@@ -117,15 +156,19 @@ def _finding(index: Index, of: Configuration) -> Finding:
         for attack, row in rows_of(f"tpr@fpr={rate:g}").items():
             tpr.setdefault(attack, {})[rate] = row
     utility = {one: index.get(of, epoch, one, one.metric) for one in evidence.utilities}
+    versus = {one: index.get(of, epoch, one, utility_versus(one)) for one in evidence.utilities}
     return Finding(
         configuration=of,
         epoch=epoch,
         auc=rows_of("auc"),
         lift=rows_of("auc-lift"),
+        versus=rows_of(AUC_VERSUS),
         tpr=tpr,
         utility={one: row for one, row in utility.items() if row is not None},
+        utility_versus={one: row for one, row in versus.items() if row is not None},
         cost=_costs(evidence, of),
         verdicts={attack: verdict_of(index, of, epoch, attack) for attack in evidence.attacks},
+        versus_verdicts={attack: judged(index, of, epoch, attack, AUC_VERSUS) for attack in evidence.attacks},
     )
 
 
@@ -142,11 +185,19 @@ def verdict_of(index: Index, of: Configuration, epoch: int | None, attack: Attac
     """Where the interval lies against the null.
 
     An attack whose null is measured on the base model is judged by the interval of its lift, since
-    that null varies with the same records. Over fewer than five seeds the interval itself is a rough
-    guess, so it must agree with at least one seed's own; and where every seed's own interval lies on
-    one side, an interval over seeds that takes in the null only says that there are too few.
+    that null varies with the same records.
     """
     metric = "auc" if attack.compares_with_base or of.method == "none" else "auc-lift"
+    return judged(index, of, epoch, attack, metric)
+
+
+def judged(index: Index, of: Configuration, epoch: int | None, attack: Attack, metric: str) -> Verdict:
+    """Where the interval of one metric lies against its null.
+
+    Over fewer than five seeds the interval itself is a rough guess, so it must agree with at least
+    one seed's own; and where every seed's own interval lies on one side, an interval over seeds that
+    takes in the null only says that there are too few.
+    """
     row = index.get(of, epoch, attack, metric)
     verdict = _side(row)
     if row is None or row.seed is not None:

@@ -14,9 +14,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from byrote.report.accounts import accounts
 from byrote.report.answer import VERDICTS, Summary, answer
 from byrote.report.figures import pictures
+from byrote.report.limits import limit_of
 from byrote.report.palette import DARK, LIGHT, styles, variables
+from byrote.report.privacy import privacy_of
 from byrote.report.results import Results
 from byrote.report.run_facts import RunFacts
 from byrote.report.tables import attack_lines, columns, cost_lines, summary_lines
@@ -56,7 +59,10 @@ def report_html(results: Results) -> str:
             marks={one.label: style.svg for one, style in look.items()},
             verdicts={verdict: VERDICTS[verdict] for verdict in VERDICTS if verdict in shown},
             attack_lines=attack_lines(summary),
+            privacy=privacy_of(summary),
             costs=cost_lines(summary),
+            levels=any(style.level for style in look.values()),
+            limits=any(map(limit_of, accounts(results.evidence))),
             pictures={name: TITLES[name] for name, found in figures.items() if any(found)},
             chosen=_chosen(summary),
             facts=RunFacts.of(summary),
@@ -73,7 +79,7 @@ def bold(sentence: str) -> Markup:
     from markupsafe import Markup, escape
 
     text = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", str(escape(sentence)))
-    return Markup(re.sub(r"(AUC [\d.]+ )(\[[^\]]+\])", r'\1<span class="keep">\2</span>', text))
+    return Markup(re.sub(r"((?:AUC|difference|by) [−+\d.]+ )(\[[^\]]+\])", r'\1<span class="keep">\2</span>', text))
 
 
 def script_json(value: Any) -> Markup:

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 
 from byrote.report.answer import VERDICTS, Summary, answer
 from byrote.report.findings import Verdict
+from byrote.report.privacy import Privacy, PrivacyLine, privacy_of
 from byrote.report.results import Results
-from byrote.report.tables import Value, attack_lines, columns, cost_lines, summary_lines
+from byrote.report.tables import Column, Value, attack_lines, columns, cost_lines, summary_lines
 
 
 def report_markdown(results: Results) -> str:
@@ -19,6 +20,8 @@ def report_markdown(results: Results) -> str:
         header = ["method", *(attack.label for attack in results.evidence.attacks)]
         lines = [[line.label, *map(_cell, line.values)] for line in attack_lines(summary)]
         parts += ["## Every attack", "AUC at the last epoch [95% interval].", _table(header, lines)]
+    if section := privacy_of(summary):
+        parts += ["## Privacy", *_privacy(section)]
     if costs := cost_lines(summary):
         header = ["method", "trainable", "share", "training", "tokens/s", "peak memory", "stored", "scoring"]
         parts += ["## Cost", _table(header, costs)]
@@ -55,13 +58,27 @@ def _about(summary: Summary) -> str:
 
 
 def _summary_table(summary: Summary) -> str:
-    heads = [f"{head.title} ({head.small})" if head.small else head.title for head in columns(summary)]
-    header = ["method", "verdict", *heads, "trainable", "training"]
+    header = ["method", "verdict", *_heads(columns(summary)), "trainable", "training"]
     lines = [
         [line.label, line.verdict, *map(_cell, (line.auc, line.tpr, *line.utility, line.parameters, line.training))]
         for line in summary_lines(summary)
     ]
     return _table(header, lines)
+
+
+def _heads(of: Sequence[Column]) -> list[str]:
+    return [f"{head.title} ({head.small})" if head.small else head.title for head in of]
+
+
+def _privacy(section: Privacy) -> list[str]:
+    def table(of: Sequence[Column], lines: Sequence[PrivacyLine]) -> str:
+        return _table(["method", *_heads(of)], [[line.label, *map(_cell, line.values)] for line in lines])
+
+    parts = [f"**{plain(banner)}**" for banner in section.banners]
+    parts += [table(section.columns, section.accounts), _bullets([*section.statements, *section.engines])]
+    if section.versus:
+        parts += ["### Against the same method without privacy", table(section.versus_columns, section.versus)]
+    return [*parts, "### What lies outside the guarantee", _bullets(section.outside)]
 
 
 def _verdicts(summary: Summary) -> str:

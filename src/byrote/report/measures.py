@@ -118,6 +118,11 @@ def label(name: str, settings: str, leave_out: Sequence[str] = ()) -> str:
     return ", ".join(word if len(word) <= LONGEST else word[: LONGEST - 1] + "…" for word in words)
 
 
+def level_label(privacy: str) -> str:
+    """A privacy level in words: 'ε 8' for a target epsilon, 'noise 0.8' as it is; empty without privacy."""
+    return "" if privacy == "none" else privacy if privacy.startswith("noise") else f"ε {privacy}"
+
+
 def _spelled(value: Any) -> str:
     """A setting's value: lists as 'q_proj/v_proj', what is nested as JSON."""
     if isinstance(value, list) and all(isinstance(part, str | int | float) for part in value):

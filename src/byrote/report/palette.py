@@ -2,8 +2,9 @@
 
 Methods that move parameters are warm, filled and solid; prompt-based ones are cool, open and
 dashed; the untuned model is grey. Within a family lightness differs, so that the palette holds
-for colour-blind eyes and on paper. A figure names a colour as "$parameter-1" or "$fg/0.5" (with
-opacity), and the page puts in the value for light or dark.
+for colour-blind eyes and on paper. The privacy levels of a method share its colour and its dash: the
+shape of the mark and the width of the line tell them apart. A figure names a colour as "$parameter-1"
+or "$fg/0.5" (with opacity), and the page puts in the value for light or dark.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from byrote.report.findings import Configuration
+from byrote.report.privacy_rows import without_privacy
 
 LIGHT = {
     "bg": "#fdfdfb", "panel": "#f4f4f0", "fg": "#1d1e20", "muted": "#5b6067", "line": "#d9dad6", "accent": "#0a58a8",
@@ -32,16 +34,22 @@ SYMBOLS = {
 }
 DASHES = {"parameter": ("solid",), "prompt": ("dash", "dot", "dashdot"), "none": ("solid",)}
 SHADES = {"parameter": 4, "prompt": 4, "none": 1}
+WIDTHS = (2.4, 1.7, 1.2, 0.9)
 
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How one configuration is drawn: its place in the key, a colour's name, a plotly symbol and a plotly dash."""
+    """How one configuration is drawn: its place in the key, a colour's name, a plotly symbol and dash, a line's width.
+
+    `level` is its privacy level in words, to be written beside a mark where levels stand beside each other.
+    """
 
     key: int
     colour: str
     symbol: str
     dash: str
+    width: float = 2.0
+    level: str = ""
 
     @property
     def svg(self) -> str:
@@ -56,7 +64,7 @@ class Style:
     def line_svg(self) -> str:
         """A piece of the line as the inside of an SVG of 26 by 14, for keys."""
         dashes = {"dash": "6 4", "dot": "2 3", "dashdot": "7 3 2 3"}.get(self.dash, "none")
-        stroke = f'stroke="var(--{self.colour})" stroke-width="2" stroke-dasharray="{dashes}"'
+        stroke = f'stroke="var(--{self.colour})" stroke-width="{self.width}" stroke-dasharray="{dashes}"'
         return f'<path d="M1 7H25" fill="none" {stroke}/>'
 
 
@@ -72,18 +80,30 @@ _SHAPES = {
 
 
 def styles(configurations: Sequence[Configuration]) -> dict[Configuration, Style]:
-    """A style for each configuration, by its place within its family."""
+    """A style for each configuration: by the place of its method within its family, and by its privacy level.
+
+    Where the study has one level only, marks tell methods apart; else they tell levels apart.
+    """
+    levels = list(dict.fromkeys((one.privacy, one.delta) for one in configurations if one.method != "none"))
+    levels.sort(key=lambda level: level[0] != "none")
+    methods: dict[str, list[tuple[str, str]]] = {}
     found: dict[Configuration, Style] = {}
-    places: dict[str, int] = {}
     for one in configurations:
-        place = places.get(one.family, 0)
-        places[one.family] = place + 1
+        places = methods.setdefault(one.family, [])
+        method = (one.method, without_privacy(one.settings))
+        if method not in places:
+            places.append(method)
+        place, level = places.index(method), (one.privacy, one.delta)
+        at = levels.index(level) if level in levels else 0
         symbols, dashes, shades = SYMBOLS[one.family], DASHES[one.family], SHADES[one.family]
+        mark = place if len(levels) == 1 else at + len(levels) * (place // shades)
         found[one] = Style(
             key=len(found),
             colour=f"{one.family}-{place % shades + 1}",
-            symbol=symbols[place % len(symbols)],
+            symbol=symbols[mark % len(symbols)],
             dash=dashes[place % len(dashes)],
+            width=2.0 if len(levels) == 1 else WIDTHS[min(at, len(WIDTHS) - 1)],
+            level=one.level if len(levels) > 1 else "",
         )
     return found
 

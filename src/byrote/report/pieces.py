@@ -17,12 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from byrote.store import Manifest, RunFolder
-from byrote.types import ByroteError, Floats
+from byrote.types import ByroteError, Floats, Ledger
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 SPLITS = "splits.parquet"
+LEDGER = "ledger.json"
 PIECES = ("scores.parquet", "utility.parquet", "training.json", "cost.json", "environment.json")
 
 
@@ -91,6 +92,8 @@ class Pieces:
     training: dict[str, Any] = field(default_factory=dict)
     cost: dict[str, float] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
+    ledger: Ledger | None = None
+    """The privacy account; None where the run is not private, and where the account cannot be read."""
     broken: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
 
@@ -143,6 +146,9 @@ def read_pieces(run: RunFolder) -> Pieces:
             (broken if (run.path / name).exists() else missing).append(name)
         else:
             found[name.split(".")[0]] = value
+    ledger, problem = _ledger(run)
+    if problem:
+        (broken if (run.path / LEDGER).exists() else missing).append(LEDGER)
     return Pieces(
         run_id=run.id,
         scores=_columns(found.get("scores"), "attack", "score"),
@@ -150,6 +156,7 @@ def read_pieces(run: RunFolder) -> Pieces:
         training=found.get("training", {}),
         cost=found.get("cost", {}),
         environment=found.get("environment", {}),
+        ledger=ledger,
         broken=tuple(broken),
         missing=tuple(missing),
     )
@@ -172,6 +179,18 @@ def _read(run: RunFolder, name: str) -> Any | None:
         return table
     except (OSError, ValueError, json.JSONDecodeError):
         return None
+
+
+def _ledger(run: RunFolder) -> tuple[Ledger | None, bool]:
+    """The run's account, and whether it cannot be read: the file of a run without privacy says null, and can."""
+    path = run.intact(LEDGER)
+    if path is None:
+        return None, True
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        return (None if raw is None else Ledger.read(raw)), False
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None, True
 
 
 def _columns(table: pa.Table | None, name: str, value: str) -> dict[Series, Column]:

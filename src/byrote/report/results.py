@@ -17,11 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from byrote.report.accounts import banners
 from byrote.report.checks import all_warnings, null_ranges
+from byrote.report.estimates import all_rows
 from byrote.report.evidence import Evidence
+from byrote.report.limits import crossed
 from byrote.report.measures import merged_settings
 from byrote.report.pieces import Series
-from byrote.report.rows import COLUMNS, Row, all_rows, cells_of
+from byrote.report.rows import COLUMNS, Row, cells_of
 from byrote.store import Cell, Manifest
 
 if TYPE_CHECKING:
@@ -56,6 +59,11 @@ class Results:
     def warnings(self) -> list[str]:
         """Everything a reader should know before trusting a number, in plain sentences."""
         return all_warnings(self.evidence, self.rows)
+
+    @cached_property
+    def banners(self) -> list[str]:
+        """Those of the warnings that must stand before any epsilon; none where nothing is private."""
+        return [*banners(self.evidence), *crossed(self.evidence, self.rows)]
 
     @cached_property
     def null_ranges(self) -> list[str]:

@@ -39,7 +39,9 @@
       layout.margin = { ...layout.margin, l: Math.min(layout.margin.l, 46), r: Math.min(layout.margin.r, 42) };
       layout.xaxis.title.font = layout.yaxis.title.font = { size: 12 };
     }
-    const shown = data.filter((trace) => !away.has(trace.legendgroup));
+    // A limit stands for several methods (in meta), and goes with the last of them.
+    const gone = (trace) => away.has(trace.legendgroup) || (trace.meta || [""]).every((key) => away.has(key));
+    const shown = data.filter((trace) => !gone(trace));
     Plotly.react(plot, shown, layout, {
       displaylogo: false, displayModeBar: narrow || printing ? false : "hover", modeBarButtons: [["toImage"]],
       doubleClick: false, showTips: false,

@@ -1,0 +1,170 @@
+"""From stored scores to rows: one row per estimate, each with its interval, n and null.
+
+Pure functions over `Evidence`. Every estimate is made by `byrote.audit`; nothing here is stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from byrote.audit.delong import auc_estimate, auc_lift
+from byrote.audit.interval import pool_over_seeds, weighted_mean_estimate
+from byrote.audit.roc import tpr_at_fpr
+from byrote.report.evidence import Evidence, Sides
+from byrote.report.measures import Attack, Utility
+from byrote.report.pieces import Column, Part, Series
+from byrote.report.privacy_rows import AUC_VERSUS, account_rows, versus_rows
+from byrote.report.rows import COSTS, RATES, Row, blank_row, filled
+from byrote.store import Cell
+from byrote.types import Estimate
+
+
+def all_rows(evidence: Evidence) -> list[Row]:
+    """The rows of every cell, then those pooled over seeds. Failed cells have none."""
+    single: list[Row] = []
+    seeds: dict[tuple[str, str, str, float | None], list[list[Row]]] = {}
+    for cell in evidence.done():
+        rows = list(cell_rows(evidence, cell))
+        single += rows
+        seeds.setdefault((cell.method, cell.settings, cell.privacy, cell.delta), []).append(rows)
+    return single + [row for of in seeds.values() for row in pooled_rows(of)]
+
+
+def cell_rows(evidence: Evidence, cell: Cell) -> Iterator[Row]:
+    """Membership, utility and cost of one cell at every epoch measured; of a private one its account too."""
+    epochs = evidence.epochs(cell)
+    for epoch in epochs:
+        for attack in evidence.attacks:
+            if not (attack.compares_with_base and cell.method == "none"):
+                yield from membership_rows(evidence, cell, attack, epoch)
+        for utility in evidence.utilities:
+            yield utility_row(evidence, cell, utility, epoch)
+    yield from cost_rows(evidence, cell, epochs[-1] if epochs else None)
+    yield from versus_rows(evidence, cell)
+    yield from account_rows(evidence, cell)
+
+
+def membership_rows(evidence: Evidence, cell: Cell, attack: Attack, epoch: int) -> Iterator[Row]:
+    """AUC, its lift over the base model, and TPR at three FPRs, of one attack at one epoch."""
+    blank = blank_row(evidence, cell, epoch, "membership", attack)
+    sides, base = evidence.sides(cell, attack, epoch), evidence.base_sides(cell, attack)
+    if sides is None:
+        reason = evidence.pieces[cell.run_id].unreadable("scores.parquet") or "not scored at this epoch"
+        yield replace(blank, metric="auc", reason=reason)
+        return
+    scored = sides.scored()
+    nulls = base_nulls(evidence, cell, attack)
+    yield filled(blank, "auc", _auc(scored, nulls["auc"]))
+    if cell.method != "none" and not attack.compares_with_base:
+        yield filled(blank, "auc-lift", _lift(sides, base))
+    for rate in RATES:
+        metric = f"tpr@fpr={rate:g}"
+        yield filled(blank, metric, replace(_tpr(scored, rate), null_value=nulls[metric]))
+
+
+def base_nulls(evidence: Evidence, cell: Cell, attack: Attack) -> dict[str, float | None]:
+    """The nulls of one attack by metric: stated where it has no base to be measured on, else the base model's."""
+    stated: dict[str, float | None] = {"auc": 0.5}
+    stated |= {f"tpr@fpr={rate:g}": rate for rate in RATES}
+    if attack.compares_with_base or cell.method == "none":
+        return stated
+    key = (cell.seed, cell.base_run_id, attack)
+    if key not in evidence.nulls:
+        base = evidence.base_sides(cell, attack)
+        known = base.scored() if base is not None else None
+        measured: dict[str, float | None] = dict.fromkeys(stated)
+        if known is not None:
+            measured["auc"] = _auc(known, None).value
+            measured |= {f"tpr@fpr={rate:g}": _tpr(known, rate).value for rate in RATES}
+        evidence.nulls[key] = measured
+    return evidence.nulls[key]
+
+
+def utility_row(evidence: Evidence, cell: Cell, utility: Utility, epoch: int) -> Row:
+    """One utility measure on the test records; its null is the untuned base model on the same records."""
+    blank = replace(blank_row(evidence, cell, epoch, "utility", utility), metric=utility.metric)
+    series = Series(epoch, utility.name, utility.settings)
+    column = evidence.pieces[cell.run_id].utility.get(series)
+    if column is None:
+        reason = evidence.pieces[cell.run_id].unreadable("utility.parquet") or "not measured at this epoch"
+        return replace(blank, reason=reason)
+    test = evidence.part(cell.seed, "test")
+    keep = np.isfinite(column.take(test.ids)[0])
+    null = None
+    base = evidence.pieces[cell.base_run_id].utility.get(series._replace(epoch=0))
+    if base is not None and cell.method != "none":
+        keep &= np.isfinite(base.take(test.ids)[0])
+        null = _mean(base, test, keep, utility, None).value
+    return filled(blank, utility.metric, _mean(column, test, keep, utility, null))
+
+
+def cost_rows(evidence: Evidence, cell: Cell, epoch: int | None) -> Iterator[Row]:
+    """What the run cost, as counted by the run itself: no interval, n = 1."""
+    cost = evidence.pieces[cell.run_id].cost
+    for key, (name, metric) in COSTS.items():
+        if isinstance(cost.get(key), int | float):
+            row = replace(blank_row(evidence, cell, epoch, "cost", None), name=name, metric=metric)
+            yield replace(row, value=float(cost[key]), n=1)
+
+
+def pooled_rows(seeds: Sequence[Iterable[Row]]) -> list[Row]:
+    """The means over the seeds of one method of its membership and utility estimates, where it has two seeds or more.
+
+    They stand at every epoch that all its seeds reached. Where seeds ended at different epochs, each
+    seed's own last one is pooled too, in rows without an epoch: at the later epochs alone, the mean
+    would be that of the seeds that happened to train longest.
+    """
+    measured = [[row for row in rows if row.kind in ("membership", "utility")] for rows in seeds]
+    measured = [rows for rows in measured if rows]
+    if len(measured) < 2:
+        return []
+    epochs = [{row.epoch or 0 for row in rows} for rows in measured]
+    shared, ends = set.intersection(*epochs), [max(reached) for reached in epochs]
+    families: dict[Row, list[Row]] = {}
+    for rows, end in zip(measured, ends, strict=True):
+        for row in rows:
+            key = replace(row, seed=None, run_id="", value=None, low=None, high=None, n=None, interval="",
+                          null_value=None, reason="")  # fmt: skip
+            if row.epoch in shared:
+                families.setdefault(key, []).append(row)
+            if row.epoch == end and len(set(ends)) > 1:
+                families.setdefault(replace(key, epoch=None), []).append(row)
+    return [
+        filled(key, key.metric, pool_over_seeds([row.estimate for row in same], _bounds(key)))
+        for key, same in families.items()
+    ]
+
+
+def _auc(sides: Sides, null: float | None) -> Estimate:
+    return auc_estimate(sides.members, sides.nonmembers, *sides.groups, null_value=null)
+
+
+def _lift(sides: Sides, base: Sides | None) -> Estimate:
+    if base is None:
+        return Estimate.absent("the base model has no scores of this attack")
+    ours, theirs = sides.scored(base), base.scored(sides)
+    return auc_lift(ours.members, ours.nonmembers, theirs.members, theirs.nonmembers, *ours.groups)
+
+
+def _tpr(sides: Sides, rate: float) -> Estimate:
+    return tpr_at_fpr(sides.members, sides.nonmembers, rate, *sides.groups)
+
+
+def _mean(column: Column, test: Part, keep: NDArray[np.bool_], utility: Utility, null: float | None) -> Estimate:
+    values, weights = column.take(test.ids)
+    kept = keep & np.isfinite(weights)
+    groups = list(np.array(test.groups, dtype=object)[kept])
+    try:
+        return weighted_mean_estimate(values[kept], weights[kept], groups, utility.transform, null_value=null)
+    except OverflowError:
+        return Estimate.absent("too large to state: training has diverged", int(kept.sum()))
+
+
+def _bounds(row: Row) -> tuple[float, float] | None:
+    if row.kind == "membership":
+        return (-1.0, 1.0) if row.metric in ("auc-lift", AUC_VERSUS) else (0.0, 1.0)
+    return None
