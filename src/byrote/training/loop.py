@@ -102,7 +102,7 @@ class Training:
             if ledger.steps != position.step:
                 raise ByroteError(f"the saved state is of step {position.step}, its account of step {ledger.steps}")
             self.private.go_on_from(ledger)
-            self.private.micro_batch = position.micro_batch_size
+            self.private.micro_batch, self.private.bad = position.micro_batch_size, position.bad_gradients
         self.position = position
 
     def ledger(self) -> Ledger | None:
@@ -188,7 +188,7 @@ class Training:
         """The private gradient; the batch's mean loss, which is not private. Nothing here stops a run because of what
         a record did, and `max_grad_norm` does not apply: it would act on the noise."""
         loss = private.gradients(batch)
-        self.position.micro_batch_size = private.micro_batch
+        self.position.micro_batch_size, self.position.bad_gradients = private.micro_batch, private.bad
         return loss
 
     def _gradient(self, batch: list[list[int]]) -> float:

@@ -45,6 +45,8 @@ class Position:
     tokens: int = 0
     peak_memory_bytes: int = 0
     losses: list[LossPoint] = field(default_factory=list)
+    bad_gradients: int = 0
+    """Units so far whose gradient was not finite, of a private run."""
     ledger: dict[str, Any] | None = None
     """The privacy account at this step; None where the run is not private."""
 
