@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from byrote.training.per_example import EngineUnsuited
@@ -30,6 +30,8 @@ class Layout:
     rows: int
     stretches: tuple[int, ...]
     """Target rows of each unit, where these are packed one after another."""
+    grams: dict[tuple[int, ...], torch.Tensor] = field(default_factory=dict, compare=False)
+    """Inputs times themselves, (U, L, L): query, key and value projections read the same input."""
 
     @classmethod
     def of(cls, units: int, targets: Sequence[int]) -> Layout:
@@ -56,6 +58,13 @@ class Layout:
         import torch
 
         return list(torch.split(tensor, list(self.stretches)))
+
+    def gram(self, tensor: torch.Tensor) -> torch.Tensor:
+        """(U, L, L) inner products of a unit's places, made once for each tensor that is kept."""
+        key = (tensor.data_ptr(), *tensor.shape, *tensor.stride())
+        if key not in self.grams:
+            self.grams[key] = tensor @ tensor.transpose(1, 2)
+        return self.grams[key]
 
     def spread(self, factors: torch.Tensor) -> torch.Tensor:
         """(R,) each unit's factor for its packed rows."""
@@ -117,7 +126,7 @@ class Product(Kept):
         if self.packed:
             pairs = zip(layout.split(self.a), layout.split(self.g), strict=True)
             return torch.stack([((a @ a.T).float() * (g @ g.T).float()).sum() for a, g in pairs]).clamp(min=0)
-        left, right = self.a @ self.a.transpose(1, 2), self.g @ self.g.transpose(1, 2)
+        left, right = layout.gram(self.a), self.g @ self.g.transpose(1, 2)
         return (left.float() * right.float()).sum((1, 2)).clamp(min=0)
 
     def sum(self, factors: torch.Tensor, layout: Layout) -> torch.Tensor:
