@@ -43,7 +43,7 @@ def study_text(summary: FileSummary, source: str | None = None) -> str:
         line("max_length: 256", "tokens of a record that count; longer ones are cut, and the report says how many"),
         line("learning_rate: auto", "each method's own best rate by validation loss; or a number"),
         line("seeds: [0]", "each seed draws the parts and trains anew; three or more show the spread"),
-        line("# privacy: [none]", "training without differential privacy, the default"),
+        line("# privacy: [none, {epsilon: 8}]", "beside each other; none alone is the default"),
     ]
     return "\n".join(lines) + "\n"
 

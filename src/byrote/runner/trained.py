@@ -132,6 +132,10 @@ class TrainedRun(Run):
             self.folder.clear()
         elif self.privacy and not self.folder.intact(STATE) and self.folder.path.is_dir():
             # Another training gives other weights: what is left of this one may not stand beside them.
+            if self.history():
+                self.context.progress.say(
+                    f"{self.label}: trained anew, its old results deleted: no private run repeats"
+                )
             self.folder.clear()
         self.folder.write_json(EXPERIMENT, self.experiment.model_dump(mode="json"))
         self.folder.write_json(ENVIRONMENT, describe(self.context.device))

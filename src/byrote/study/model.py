@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from byrote.registry import Component, Settings, explain, make
+from byrote.study.privacy import ELSEWHERE as PRIVACY_ELSEWHERE
 from byrote.study.privacy import Privacy
 from byrote.types import StudyError
 
@@ -38,6 +39,9 @@ def _read_privacy(value: Any) -> Any:
         return value
     if not isinstance(value, dict):
         raise ValueError(f"a privacy level is none, or a mapping such as {{epsilon: 8}}; got {value!r}")
+    for key in value:
+        if key in PRIVACY_ELSEWHERE:
+            raise ValueError(f"unknown setting {key!r}: byrote calls it {PRIVACY_ELSEWHERE[key]!r}")
     try:
         return Privacy.model_validate(value)
     except ValidationError as error:

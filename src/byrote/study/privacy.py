@@ -12,6 +12,20 @@ from byrote.registry import Settings
 EXPONENT = 1.1
 """delta is 1 / N^1.1 where nobody says otherwise."""
 
+# Names that other tools use, and ours.
+ELSEWHERE = {
+    "target_epsilon": "epsilon",
+    "eps": "epsilon",
+    "target_delta": "delta",
+    "max_grad_norm": "clip_norm",
+    "per_sample_max_grad_norm": "clip_norm",
+    "l2_norm_clip": "clip_norm",
+    "sigma": "noise_multiplier",
+    "noise": "noise_multiplier",
+    "batch_size": "expected_batch_size",
+    "lot_size": "expected_batch_size",
+}
+
 
 class Privacy(Settings):
     """Differential privacy of one training run: DP-SGD of Abadi et al. 2016 (1607.00133), with AdamW.
