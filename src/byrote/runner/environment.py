@@ -11,7 +11,9 @@ from typing import Any
 
 from byrote.types import StudyError
 
-PACKAGES = ("byrote", "torch", "transformers", "peft", "accelerate", "opacus", "datasets", "tokenizers", "numpy", "scipy")
+PACKAGES = (
+    "byrote", "torch", "transformers", "peft", "accelerate", "opacus", "datasets", "tokenizers", "numpy", "scipy",
+)  # fmt: skip
 # Packages whose version can change the weights: a half-finished run does not go on under another one.
 DECISIVE = ("torch", "transformers", "peft", "accelerate")
 
