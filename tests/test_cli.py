@@ -77,7 +77,7 @@ def test_help_and_lists_load_nothing_slow(words: list[str]) -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize("command", ["run", "report", "list", "init"])
+@pytest.mark.parametrize("command", ["run", "doctor", "report", "list", "init"])
 def test_every_command_has_help(byrote: Called, command: str) -> None:
     code, out, _ = byrote(command, "--help")
     assert code == 0 and f"byrote {command}" in out
@@ -100,7 +100,7 @@ def test_lists(byrote: Called) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["frobnicate"], 'Unknown command "frobnicate". Available commands: run, report, list, init.'),
+        (["frobnicate"], 'Unknown command "frobnicate". Available commands: run, doctor, report, list, init.'),
         (["list", "nonsense"], 'Invalid value "nonsense" for WHAT. Choose from: "methods", "attacks"'),
         (["run"], 'Command "run" parameter STUDY requires an argument.'),
         (["run", "a", "--outt", "b"], "Unknown option: --outt. Did you mean --out?"),

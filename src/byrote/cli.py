@@ -76,6 +76,34 @@ def run(
 
 
 @app.command
+def doctor(
+    study: str,
+    /,
+    *,
+    set_: Annotated[list[str] | None, Parameter(name="--set", negative=())] = None,
+) -> int:
+    """Test whether private training would be right, for every method and privacy level of a study; nothing is trained.
+
+    Exit code 1 where something would be refused.
+
+    Parameters
+    ----------
+    study
+        A study file, or the name of a shipped study (`byrote list studies`), for example demo.
+    set_
+        Override a setting, for example --set 'privacy=[{epsilon: 8}]'. Repeatable.
+    """
+    from byrote.console import out_console, watching
+
+    with watching() as progress:
+        from byrote.runner.doctor import examine
+
+        found = examine(study, settings=set_ or [], progress=progress)
+    out_console().print(found.table())
+    return FAILED if found.refused else DONE
+
+
+@app.command
 def report(folder: Path, /) -> int:
     """Write the report of a finished or half-finished study again; nothing is trained.
 

@@ -100,6 +100,20 @@ def tested_engine(
     return Tested(engine, tuple(refused))
 
 
+def promised(experiment: Experiment, privacy: Privacy, records: Sequence[Record]) -> tuple[Guarantee, list[list[int]]]:
+    """What a run over these records promises, and the examples of each unit. Raises StudyError."""
+    guarantee = guarantee_of(experiment, privacy)
+    units = units_of(records, privacy.unit)
+    if experiment.trains_on != "members":
+        guarantee = rehearsed(guarantee, len(units))
+    elif not 0.5 <= len(units) / guarantee.units <= 2:
+        raise StudyError(
+            f"privacy: the members were declared to have {guarantee.units} {privacy.unit}s, which is far from the "
+            "truth: training would take far too large or small steps. Correct privacy.groups (or data.members)."
+        )
+    return guarantee, units
+
+
 def privatiser_of(
     experiment: Experiment,
     privacy: Privacy,
@@ -112,15 +126,7 @@ def privatiser_of(
     from byrote.training.private import Privatiser
     from byrote.training.sampling import SystemRandomness
 
-    guarantee = guarantee_of(experiment, privacy)
-    units = units_of(records, privacy.unit)
-    if experiment.trains_on != "members":
-        guarantee = rehearsed(guarantee, len(units))
-    elif not 0.5 <= len(units) / guarantee.units <= 2:
-        raise StudyError(
-            f"privacy: the members were declared to have {guarantee.units} {privacy.unit}s, which is far from the "
-            "truth: training would take far too large or small steps. Correct privacy.groups (or data.members)."
-        )
+    guarantee, units = promised(experiment, privacy, records)
     tested = tested_engine(privacy, loss, parameters, public)
     return Privatiser(guarantee, tested.engine, units, SystemRandomness(), tested.refused)
 
