@@ -82,7 +82,7 @@ def test_copies_have_the_bound_of_group_privacy(tmp_path: Path) -> None:
     assert account_of(results, "lora, ε 1")["limit at 1% FPR"][-1] == "groups of 2"
     assert "to a group of 2 records" in str(limits_drawn(results)[0]["hovertemplate"])
     epsilon, _ = group_bound(ledger.epsilon, ledger.delta, 2)
-    assert f"largest group of members here has 2 records, which together have lora, ε 1: ε {epsilon_up(epsilon)}" in (
+    assert f"largest group of members here has 2 records, which together have ε {epsilon_up(epsilon)} and δ " in (
         report_markdown(results)
     )
     rewrite_ledgers(tmp_path, "1", unit="group", units=60)

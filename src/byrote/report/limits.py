@@ -35,6 +35,11 @@ class Limit:
     profile: tuple[tuple[float, float], ...]
     copies: int
 
+    @property
+    def levels(self) -> list[str]:
+        """The privacy level of each configuration in words."""
+        return [one.level for one in self.configurations]
+
     def by_pair(self, fpr: Floats) -> Floats:
         """The largest TPR at each FPR that epsilon and delta alone allow."""
         return tpr_bound(fpr, *group_bound(self.epsilon, self.delta, self.copies))

@@ -91,7 +91,7 @@ def _account(one: Account) -> list[Value]:
     drawn = f"{ledger.expected_batch_size:,} of {ledger.units:,} expected"
     each = (f"{ledger.records_per_group} records of each",) if ledger.records_per_group > 1 else ()
     early = (f"of {ledger.planned_steps:,} planned",) if min(steps) < ledger.planned_steps else ()
-    rdp = () if ledger.epsilon_rdp is None else (f"by RDP: {epsilon_up(ledger.epsilon_rdp)}",)
+    rdp = () if ledger.epsilon_rdp is None or not ledger.private else (f"by RDP: {epsilon_up(ledger.epsilon_rdp)}",)
     return [
         _spent(one, ledger),
         _limit(one),
@@ -180,20 +180,24 @@ def _limits(found: Sequence[Account]) -> list[str]:
 def _units(found: Sequence[Account]) -> list[str]:
     """What the guarantee is for records that are repeated, and for groups."""
     sentences = []
-    known = [(one, one.ledger) for one in found if one.ledger is not None]
-    if any(ledger.unit == "record" for _, ledger in known):
+    known = [one.ledger for one in found if one.ledger is not None]
+    if any(ledger.unit == "record" for ledger in known):
         sentences.append(
             "Where the unit is one record, a text that stands k times among the members, and the k records of one "
             "person together, have only the bound of group privacy: k times epsilon, and a delta that grows with it."
         )
-    for copies in sorted({one.exposed for one, _ in known} - {1}):
-        of = [(one, group_bound(ledger.epsilon, ledger.delta, copies)) for one, ledger in known
-              if one.exposed == copies]  # fmt: skip
-        each = "; ".join(
-            f"{one.configuration.label}: ε {epsilon_up(epsilon)}, δ {delta:.2g}" for one, (epsilon, delta) in of
+    if shared := [limit for limit in limits_of(found) if limit.copies > 1]:
+        together = [(limit, group_bound(limit.epsilon, limit.delta, limit.copies)) for limit in shared]
+        each = dict.fromkeys(
+            f"{f'ε {epsilon_up(epsilon)} and δ {delta:.2g}' if delta < 1 else 'no guarantee'} "
+            f"({', '.join(dict.fromkeys(limit.levels))})"
+            for limit, (epsilon, delta) in together
         )
-        sentences.append(f"The largest group of members here has {copies} records, which together have {each}.")
-    if any(ledger.unit == "group" for _, ledger in known):
+        largest = max(limit.copies for limit in shared)
+        sentences.append(
+            f"The largest group of members here has {largest} records, which together have {'; '.join(each)}."
+        )
+    if any(ledger.unit == "group" for ledger in known):
         sentences.append("Where the unit is one group, all of its records are protected together, however many.")
     if any(one.straddles for one in found):
         sentences.append(
