@@ -37,6 +37,8 @@ METHODS = {"full": Full(), "lora": LoRA(r=4), "prompt-tuning": PromptTuning(num_
 FALSE_ALARM = 1e-7
 """The chance that a statistical check fails though all is well."""
 CLIP, NOISE = 0.1, 0.8
+BAD = 63
+"""A token; the texts that hold it break the model's numbers."""
 
 Sums = dict[str, torch.Tensor]
 
@@ -140,6 +142,29 @@ def gradient(privatiser: Privatiser, batch: Sequence[Unit]) -> torch.Tensor:
     """(P,) the private gradient of a batch."""
     privatiser.gradients(batch)
     return flat({name: p.grad for name, p in privatiser.engine.parameters.items() if p.grad is not None})
+
+
+def breaking(made: Bench, bad: list[int], how: str) -> Bench:
+    """`made`, whose model breaks at the texts with these indices: in its activations, or only in their gradient."""
+    made.loss.examples = [
+        Example(tuple(BAD if index in bad else min(token, BAD - 1) for token in example.ids))
+        for index, example in enumerate(made.examples)
+    ]
+    rows: list[torch.Tensor] = []
+
+    def look(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+        rows[:] = [(inputs[0] == BAD).any(-1)[..., None, None]]
+        return output if how == "gradient" else output.masked_fill(rows[0], float(how))
+
+    def spoil(_: torch.nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
+        nothing = (output - output.detach()).where(rows[0], 1.0).sqrt()  # 0, and its gradient is infinite
+        return output + nothing.where(rows[0], 0.0)
+
+    modules = dict(made.model.named_modules())
+    made.model.get_input_embeddings().register_forward_hook(look)  # type: ignore[operator]
+    if how == "gradient":
+        next(module for name, module in modules.items() if name.endswith("model.norm")).register_forward_hook(spoil)
+    return made
 
 
 # --- what is right -------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from byrote.objectives.batching import Example
 from byrote.training.per_example import Clipping, rows_of, squares
 from byrote.training.sampling import RepeatableRandomness, some_of
 from private_checks import (
@@ -22,6 +21,7 @@ from private_checks import (
     assert_counts_fit,
     assert_no_unit_moves_the_sum_by_more_than,
     bench,
+    breaking,
     flat,
     gradient,
     naive_clipped,
@@ -153,32 +153,6 @@ def test_a_step_over_groups_is_the_naive_one(engine: str) -> None:
 
 
 # --- records that break --------------------------------------------------------------------------
-
-BAD = 63
-"""A token; the texts that hold it break the model's numbers."""
-
-
-def breaking(made: Bench, bad: list[int], how: str) -> Bench:
-    """`made`, whose model breaks at the texts with these indices: in its activations, or only in their gradient."""
-    made.loss.examples = [
-        Example(tuple(BAD if index in bad else min(token, BAD - 1) for token in example.ids))
-        for index, example in enumerate(made.examples)
-    ]
-    rows: list[torch.Tensor] = []
-
-    def look(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
-        rows[:] = [(inputs[0] == BAD).any(-1)[..., None, None]]
-        return output if how == "gradient" else output.masked_fill(rows[0], float(how))
-
-    def spoil(_: torch.nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
-        nothing = (output - output.detach()).where(rows[0], 1.0).sqrt()  # 0, and its gradient is infinite
-        return output + nothing.where(rows[0], 0.0)
-
-    modules = dict(made.model.named_modules())
-    made.model.get_input_embeddings().register_forward_hook(look)  # type: ignore[operator]
-    if how == "gradient":
-        next(module for name, module in modules.items() if name.endswith("model.norm")).register_forward_hook(spoil)
-    return made
 
 
 @pytest.mark.parametrize(("how", "kind"), [("nan", "flat"), ("inf", "automatic"), ("gradient", "per-layer")])
