@@ -11,9 +11,10 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from byrote.objectives.batching import Example, out_of_memory
+from byrote.objectives.batching import Example, collate, out_of_memory
+from byrote.objectives.lm import per_example_loss
 from byrote.training.bookkeeping import Bookkeeping
-from byrote.training.losses import ExampleLoss
+from byrote.training.losses import ExampleLoss, HeadLoss
 from byrote.training.per_example import Clipped, Clipping, Engine, EngineUnsuited, Loop, Unit
 from byrote.training.vmap import VMap
 from byrote.types import ByroteError
@@ -92,6 +93,7 @@ def check(
     try:
         with _perturbed(parameters):
             _compare(kind, loss, parameters, units)
+            _trains_as_tested(kind, loss)
     except EngineUnsuited:
         raise
     except Exception as error:
@@ -141,6 +143,62 @@ def _depends_on_its_own_records_only(loss: ExampleLoss, units: Sequence[Unit], a
             again = loss(list(unit)).mean()
         if abs(float(again) - float(one.losses[0])) > TOLERANCE * abs(float(again)):
             raise EngineUnsuited("the model gives the same record another loss each time")
+
+
+def _trains_as_tested(kind: type[Engine], loss: ExampleLoss) -> None:
+    """What the comparison cannot see, because dropout is off in it and because both sides may read the same rows.
+
+    In training too, no record's loss may depend on its neighbours in a batch, and nothing but gradients may carry
+    records into what is saved (batch normalisation does both).
+    """
+    import torch
+
+    model, made_before = loss.decoder.model, isinstance(loss, HeadLoss)
+    saved = model.state_dict().keys()
+    buffers = {name: value for name, value in model.named_buffers() if name in saved}
+    kept = {name: value.clone() for name, value in buffers.items()}
+    # vmap and loop show every record to the model alone, unless its rows were made beforehand, in batches.
+    in_batches = issubclass(kind, Bookkeeping) or made_before
+    was = model.training
+    loss.training = not made_before  # a frozen body makes its rows as it scores
+    model.train(loss.training)
+    try:
+        if in_batches and _mixes_records(loss):
+            raise EngineUnsuited("the model lets a record's loss depend on other records of its batch")
+        if buffers:
+            with torch.no_grad():
+                loss([0])
+        for name, value in buffers.items():
+            if not torch.equal(value, kept[name]):
+                raise EngineUnsuited(f"training on a record changes {name}, which no clipping bounds")
+    finally:
+        model.train(was)
+        with torch.no_grad():
+            for name, value in buffers.items():
+                value.copy_(kept[name])
+
+
+def _mixes_records(loss: ExampleLoss) -> bool:
+    """Whether a record's loss has a gradient at another record's embedded tokens."""
+    import torch
+
+    leaves: list[torch.Tensor] = []
+
+    def cut(_: nn.Module, __: object, output: torch.Tensor) -> torch.Tensor:
+        leaves.append(output.detach().requires_grad_())
+        return leaves[-1]
+
+    embedding: nn.Module = loss.decoder.model.get_input_embeddings()  # type: ignore[operator]
+    hook = embedding.register_forward_hook(cut, prepend=True)
+    try:
+        losses = per_example_loss(loss.decoder, collate(loss.examples, loss.pad_token_id, loss.device))
+    finally:
+        hook.remove()
+    for row in range(len(losses)):
+        found = torch.autograd.grad(losses[row], leaves, retain_graph=True, allow_unused=True)
+        if any(g is not None and int((g != 0).flatten(1).any(1).sum()) > 1 for g in found):
+            return True
+    return False
 
 
 def _sum(alone: Sequence[Clipped], clipping: Clipping) -> Clipped:
