@@ -299,6 +299,7 @@ def test_progress_in_a_log_is_sparse(capsys: pytest.CaptureFixture[str], monkeyp
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "[1/2] full: training" and 10 <= len(lines) <= 16
     assert lines[1] == "  20/300 loss 3.1 about 140 s left"
+    assert "  120/300 loss 3.1 about 90 s left" in lines  # from the second epoch's own pace
     assert all("loss 3.1 about" in line for line in lines[1:])
 
 

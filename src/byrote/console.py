@@ -36,7 +36,9 @@ class PlainProgress(Progress):
 
     def __init__(self) -> None:
         self.label, self.total, self.done_runs, self.all_runs = "", 0, 0, 0
-        self.began = self.said = time.monotonic()
+        self.said = time.monotonic()
+        self.first: tuple[float, int] | None = None
+        """When the stretch first moved, and from where: a resumed one does not begin at 0."""
 
     def say(self, text: str) -> None:
         """A line on standard error."""
@@ -51,15 +53,16 @@ class PlainProgress(Progress):
         if label != self.label and "scoring epoch" not in label:
             place = f"[{self.done_runs + 1}/{self.all_runs}] " if self.all_runs else ""
             self.say(f"{place}{label}")
-            self.label, self.began = label, time.monotonic()
-        self.total, self.said = total, time.monotonic()
+            self.label = label
+        self.total, self.said, self.first = total, time.monotonic(), None
 
     def advance(self, done: int, detail: str = "") -> None:
         """A line where the last one is long ago, with the time that is left."""
         now = time.monotonic()
-        if done and now - self.said >= PLAIN_SECONDS:
+        began, before = self.first = self.first or (now, done)
+        if done > before and now - self.said >= PLAIN_SECONDS:
             self.said = now
-            left = (now - self.began) / done * (self.total - done)
+            left = (now - began) / (done - before) * (self.total - done)
             self.say(f"  {done}/{self.total} {detail} about {left:.0f} s left")
 
 

@@ -219,12 +219,6 @@ class StudyRun:
             warnings.append(f"{bad} bad rows were skipped, the first: {'; '.join(self.context.data.first_bad)}")
         if self.study.trust_remote_code:
             warnings.append("The model's repository was allowed to run its own code (trust_remote_code).")
-        levels = [level for level in self.study.privacy if level != "none"]
-        if levels and self.study.learning_rate == "auto":
-            warnings.append(
-                "Learning rates of private methods were chosen on the test records, which no guarantee covers; "
-                "the private records took no part in it."
-            )
         return warnings
 
     def _relative_store(self) -> str:

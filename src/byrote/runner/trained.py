@@ -329,11 +329,8 @@ class TrainedRun(Run):
         return notes
 
     def _private_notes(self, private: Privatiser) -> list[str]:
-        notes = [f"Per-example gradients by the {private.engine.name} engine."]
-        notes += [f"Engine refused by the self-test: {reason}" for reason in private.refused]
-        if private.bad:
-            notes.append(f"{private.bad} gradients were not finite and counted as zero.")
-        return notes
+        """What the report's account does not say."""
+        return [f"{private.bad} gradients were not finite and counted as zero."] if private.bad else []
 
     def _finish(
         self, training: Training, model: nn.Module, validation: list[float], stopped: bool, notes: list[str], keep: bool
