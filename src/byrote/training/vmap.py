@@ -1,8 +1,8 @@
 """Per-example gradients by torch.func: exact for whatever is written in torch operations, at a price in memory.
 
-The whole model is differentiated once per unit in a vectorised call (He et al. 2022, 2212.01539, compare it
-with other ways). transformers looks at the values of attention masks to take shortcuts, which a vectorised call
-cannot; inside it we make transformers believe that it is being traced, as torch.compile does.
+The whole model is differentiated once per unit in a vectorised call (Subramani et al. 2020, 2010.09063). transformers
+looks at the values of attention masks to take shortcuts, which such a call cannot; inside it we make transformers
+believe that it is being traced, as torch.compile does.
 """
 
 from __future__ import annotations
