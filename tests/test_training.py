@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from byrote.methods.head import Head
-from byrote.objectives.batching import Batch, collate, encode, length_grouped
+from byrote.objectives.batching import Example, collate, encode, length_grouped
 from byrote.objectives.lm import Decoder, per_example_loss
 from byrote.training.cost import seeded
 from byrote.training.loop import Plan, Training
@@ -257,6 +257,6 @@ print(grown, again)
 
 
 def test_a_batch_of_masked_padding_has_no_targets_there() -> None:
-    batch = Batch(torch.tensor([[5, 6, 0], [7, 0, 0]]), torch.tensor([[1, 1, 0], [1, 0, 0]]))
+    batch = collate([Example((5, 6)), Example((7,))], 0)
     assert batch.targets.tolist() == [6]
     assert batch.rows(torch.arange(6.0).reshape(2, 3, 1)).flatten().tolist() == [0.0]

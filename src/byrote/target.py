@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from byrote.objectives.batching import Example, collate, encode, out_of_memory, pack
+from byrote.objectives.completion import encode_completions
 from byrote.objectives.lm import Decoder
-from byrote.types import ByroteError, TokenStats
+from byrote.types import ByroteError, Record, TokenStats
 
 if TYPE_CHECKING:
     import torch
@@ -39,8 +40,8 @@ class Target:
     """A causal language model as an attacker sees it.
 
     `max_length` cuts texts exactly as training did; `token_budget` bounds the padded tokens of a
-    batch. With `remember` the hidden rows of every text
-    are kept, for a model whose body is frozen and whose head moves between passes.
+    batch; `objective` says which of a record's tokens count. With `remember` the hidden rows of every
+    text are kept, for a model whose body is frozen and whose head moves between passes.
     """
 
     def __init__(
@@ -52,14 +53,15 @@ class Target:
         device: str = "cpu",
         token_budget: int | None = None,
         remember: bool = False,
+        objective: str = "lm",
     ) -> None:
-        self.decoder = Decoder(model)
+        self.decoder, self.objective = Decoder(model), objective
         self.tokenizer, self.max_length, self.device = tokenizer, max_length, device
         if device == "cpu":  # a larger budget is taken in parts of CPU_LIMIT
             self.token_budget = min(token_budget or CPU_TOKENS, CPU_LIMIT)
         else:
             self.token_budget = token_budget or GPU_TOKENS
-        self._remembered: dict[tuple[int, ...], torch.Tensor] | None = {} if remember else None
+        self._remembered: dict[Example, torch.Tensor] | None = {} if remember else None
 
     @property
     def pad_token_id(self) -> int:
@@ -67,9 +69,15 @@ class Target:
         pad = self.tokenizer.pad_token_id
         return 0 if pad is None else int(pad)
 
-    def encode(self, texts: Sequence[str]) -> list[Example]:
-        """Texts as this target reads them."""
-        return encode(self.tokenizer, texts, self.max_length)
+    def encode(self, texts: Sequence[str | Record]) -> list[Example]:
+        """Texts as this target reads them: under the objective "completion" only a record's completion is scored,
+        of a bare text all of it."""
+        if self.objective == "completion":
+            records = [text for text in texts if isinstance(text, Record)]
+            if records:
+                return encode_completions(self.tokenizer, records, self.max_length)
+        plain = [text.text if isinstance(text, Record) else text for text in texts]
+        return encode(self.tokenizer, plain, self.max_length)
 
     def check(self) -> None:
         """Compare the cut model with the whole one on two short texts of unequal length."""
@@ -78,7 +86,7 @@ class Target:
         self.decoder.check(collate(examples, self.pad_token_id, self.device))
 
     def token_stats(
-        self, texts: Sequence[str], on_progress: Callable[[int, int], None] = lambda done, total: None
+        self, texts: Sequence[str | Record], on_progress: Callable[[int, int], None] = lambda done, total: None
     ) -> list[TokenStats]:
         """Statistics of every target token of every text, in the order given.
 
@@ -121,7 +129,7 @@ class Target:
         import torch
 
         rows = self._rows(examples)
-        targets = torch.tensor([token for example in examples for token in example.ids[1:]], device=rows.device)
+        targets = torch.tensor([token for example in examples for token in example.target_ids], device=rows.device)
         columns = [column.cpu().numpy() for column in self._columns(rows, targets)]
         ends = np.cumsum([example.targets for example in examples])[:-1]
         per_text = zip(*(np.split(column, ends) for column in columns), strict=True)
@@ -135,16 +143,16 @@ class Target:
 
         if self._remembered is None:
             return self.decoder.rows(collate(examples, self.pad_token_id, self.device))
-        missing = [example for example in examples if example.ids not in self._remembered]
+        missing = [example for example in examples if example not in self._remembered]
         if missing:
             rows = self.decoder.rows(collate(missing, self.pad_token_id, self.device))
             parts = torch.split(rows, [example.targets for example in missing])
-            self._remembered.update({e.ids: part.clone() for e, part in zip(missing, parts, strict=True)})
+            self._remembered.update({e: part.clone() for e, part in zip(missing, parts, strict=True)})
             if sum(part.nbytes for part in self._remembered.values()) > REMEMBERED_BYTES:
-                known = [self._remembered[example.ids] for example in examples]
+                known = [self._remembered[example] for example in examples]
                 self._remembered = None  # too much to keep: from now on the body runs every time
                 return torch.cat(known)
-        return torch.cat([self._remembered[example.ids] for example in examples])
+        return torch.cat([self._remembered[example] for example in examples])
 
     def _columns(self, rows: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """(4, R): log_prob, mean, std and rank of every row, from logits that exist a chunk at a time."""

@@ -62,6 +62,8 @@ class Record:
     group: str | None = None
     planted_by: str | None = None
     where: str | None = None
+    messages: tuple[tuple[str, str], ...] | None = None
+    """A chat as (role, content) pairs, the last one the assistant's; `text` is then its plain writing."""
 
     @property
     def group_id(self) -> str:

@@ -18,11 +18,12 @@ from byrote.types import Record
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Which column holds what. Records have either a text, or a prompt and a completion."""
+    """Which column holds what. Records have a text, or a prompt and a completion, or a chat's messages."""
 
     text: str | None = None
     prompt: str | None = None
     completion: str | None = None
+    messages: str | None = None
     label: str | None = None
     group: str | None = None
     id: str | None = None

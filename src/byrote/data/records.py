@@ -13,7 +13,7 @@ from byrote.data.base import BadRow, Columns, Loaded, Row, Table
 from byrote.registry import nearest
 from byrote.types import Record, StudyError
 
-TEXT_ROLES = ("text", "prompt", "completion")
+TEXT_ROLES = ("text", "prompt", "completion", "messages")
 SHOWN_BAD_ROWS = 5
 
 
@@ -34,6 +34,8 @@ def choose_columns(asked: Columns, table: Table, source: str) -> Columns:
     chosen = replace(chosen, id=chosen.id or table.defaults.id)
     if chosen.text and (chosen.prompt or chosen.completion):
         raise StudyError("data: give either 'text', or 'prompt' and 'completion', not both")
+    if chosen.messages and (chosen.text or chosen.prompt or chosen.completion):
+        raise StudyError("data: give 'messages', or 'text', or 'prompt' and 'completion': one of them")
     if bool(chosen.prompt) != bool(chosen.completion):
         present, absent = ("prompt", "completion") if chosen.prompt else ("completion", "prompt")
         raise StudyError(f"data: {present!r} is given without {absent!r}; name both columns, or use 'text'")
@@ -104,6 +106,9 @@ def to_record(row: Row | BadRow, name: str, columns: Columns, source: str) -> Re
     prompt = text_of(values, columns.prompt)
     completion = text_of(values, columns.completion)
     text = text_of(values, columns.text)
+    messages = messages_of(values, columns.messages)
+    if messages is not None:
+        text = "\n".join(f"{role}: {content}" for role, content in messages)
     if text is None:
         text = f"{prompt}\n{completion}"
     return Record(
@@ -114,7 +119,34 @@ def to_record(row: Row | BadRow, name: str, columns: Columns, source: str) -> Re
         label=scalar_of(values, columns.label, may_be_null=True),
         group=scalar_of(values, columns.group, may_be_null=True),
         where=f"{source}:{row.line}",
+        messages=messages,
     )
+
+
+def messages_of(values: Mapping[str, object], column: str | None) -> tuple[tuple[str, str], ...] | None:
+    """A chat as (role, content) pairs, from a list of {"role": ..., "content": ...} or the JSON of one.
+
+    The last message must be the assistant's: it is what is learned.
+    """
+    if column is None:
+        return None
+    value = value_of(values, column)
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise _Bad("wrong type", f"{column!r} is a text that is not the JSON of a list of messages") from None
+    if not isinstance(value, list) or not all(isinstance(message, dict) for message in value):
+        raise _Bad("wrong type", f'{column!r} must be a list of {{"role": ..., "content": ...}}')
+    chat = []
+    for number, message in enumerate(value, 1):
+        role, content = message.get("role"), message.get("content")
+        if not isinstance(role, str) or not isinstance(content, str) or not content.strip():
+            raise _Bad("wrong type", f"message {number} of {column!r} needs a role and a content, both texts")
+        chat.append((role, clean(content, column)))
+    if len(chat) < 2 or chat[-1][0] != "assistant":
+        raise _Bad("no completion", f"{column!r} must end with a message of the assistant, after another message")
+    return tuple(chat)
 
 
 def value_of(values: Mapping[str, object], column: str) -> object:
@@ -185,5 +217,5 @@ def fingerprint(records: list[Record], columns: Columns) -> str:
     digest = hashlib.sha256(json.dumps(asdict(columns), sort_keys=True).encode())
     for record in records:
         fields = (record.id, record.text, record.prompt, record.completion, record.label, record.group)
-        digest.update(json.dumps(fields).encode())
+        digest.update(json.dumps(fields if record.messages is None else (*fields, record.messages)).encode())
     return digest.hexdigest()

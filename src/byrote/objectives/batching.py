@@ -25,11 +25,18 @@ class Example:
 
     ids: tuple[int, ...]
     truncated_tokens: int = 0
+    given: int = 0
+    """Leading tokens that are context only: a prompt's. They are no targets."""
+
+    @property
+    def target_ids(self) -> tuple[int, ...]:
+        """The tokens that are trained and scored: not given, and with a token before them."""
+        return self.ids[max(1, self.given) :]
 
     @property
     def targets(self) -> int:
-        """How many tokens have a token before them."""
-        return max(0, len(self.ids) - 1)
+        """How many tokens are trained and scored."""
+        return len(self.target_ids)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,11 +47,8 @@ class Batch:
     """(B, T) int64"""
     attention_mask: torch.Tensor
     """(B, T) int64, 1 for tokens and 0 for padding"""
-
-    @property
-    def has_target(self) -> torch.Tensor:
-        """(B, T - 1) bool: position t predicts the token at t + 1, and that token is real."""
-        return self.attention_mask[:, 1:].bool()
+    has_target: torch.Tensor
+    """(B, T - 1) bool: position t predicts the token at t + 1, and that token is real and not given"""
 
     @property
     def targets(self) -> torch.Tensor:
@@ -75,10 +79,12 @@ def collate(examples: Sequence[Example], pad_token_id: int, device: str | torch.
     width = max(lengths)
     ids = torch.full((len(examples), width), pad_token_id, dtype=torch.int64)
     mask = torch.zeros((len(examples), width), dtype=torch.int64)
+    has_target = torch.zeros((len(examples), width - 1), dtype=torch.bool)
     for row, example in enumerate(examples):
         ids[row, : lengths[row]] = torch.tensor(example.ids, dtype=torch.int64)
         mask[row, : lengths[row]] = 1
-    return Batch(ids.to(device), mask.to(device))
+        has_target[row, lengths[row] - 1 - example.targets : lengths[row] - 1] = True
+    return Batch(ids.to(device), mask.to(device), has_target.to(device))
 
 
 def pack(lengths: Sequence[int], token_budget: int) -> list[list[int]]:

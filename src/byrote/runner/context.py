@@ -37,7 +37,7 @@ class Context:
         self.model = resolve(study.model, study.revision, base_folder=folder)
         self.data = load_data(
             data.source,
-            Columns(data.text, data.prompt, data.completion, data.label, data.group, data.id),
+            Columns(data.text, data.prompt, data.completion, data.messages, data.label, data.group, data.id),
             on_bad_rows=data.on_bad_rows,
             split=data.split,
             revision=data.revision,

@@ -150,7 +150,7 @@ class _Cells:
 
         try:
             members, run = self.splits.members, self._run(privacy)
-            usable = [at for at, one in enumerate(target.encode([record.text for record in members])) if one.targets]
+            usable = [at for at, one in enumerate(target.encode(members)) if one.targets]
             guarantee, _ = promised(run.experiment, privacy, [members[at] for at in usable])
             found = replace(
                 found, noise_multiplier=guarantee.noise_multiplier, steps=guarantee.steps, delta=guarantee.delta
@@ -170,7 +170,7 @@ class _Cells:
 
         key = privacy.model_copy(update={"epsilon": None, "noise_multiplier": None, "delta": None}).model_dump_json()
         if key not in self.tested:
-            public = target.encode([record.text for record in self.splits.validation])
+            public = target.encode(self.splits.validation)
             # A run's loss is over its members; here no gradient of theirs is taken, so any example will do.
             one = [example for example in public if example.targets][:1]
             loss = example_loss(target.decoder, one, target.pad_token_id, self.context.device)

@@ -47,13 +47,13 @@ class Run:
         """Whether the statistics of an epoch cover these records."""
         return not self.missing(epoch, records)
 
-    def missing(self, epoch: int, records: Sequence[Record]) -> dict[str, str]:
-        """The texts of these records, by key, that have no statistics after an epoch."""
+    def missing(self, epoch: int, records: Sequence[Record]) -> dict[str, Record]:
+        """Those of these records, by the key of their text, that have no statistics after an epoch."""
         table = self.folder.read_table(stats_name(epoch), columns=["text_key"])
         known = set() if table is None else set(table["text_key"].to_pylist())
-        return {key: record.text for record in records if (key := text_key(record.text)) not in known}
+        return {key: record for record in records if (key := text_key(record.text)) not in known}
 
-    def score(self, target: Target, epoch: int, texts: Mapping[str, str], label: str) -> None:
+    def score(self, target: Target, epoch: int, texts: Mapping[str, Record], label: str) -> None:
         """Add the statistics of these texts, by key, after an epoch: one pass, beside what is on disk."""
         progress = self.context.progress
         progress.start(f"{label}: scoring epoch {epoch}" if epoch else f"{label}: scoring", len(texts))
@@ -83,6 +83,7 @@ class Run:
             max_length=min(context.study.max_length, limit),
             device=context.device,
             remember=remember,
+            objective=context.study.objective,
         )
         target.check()
         return target

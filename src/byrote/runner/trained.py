@@ -201,7 +201,7 @@ class TrainedRun(Run):
         target = self.target(model, remember=frozen_body)
         self._check_room(model, target, splits)
         self._check_targets(target, splits)
-        encoded = target.encode([record.text for record in self.records(splits)])
+        encoded = target.encode(self.records(splits))
         usable = [at for at, example in enumerate(encoded) if example.targets]
         examples = [encoded[at] for at in usable]
         started = time.monotonic()
@@ -227,7 +227,7 @@ class TrainedRun(Run):
 
         assert self.privacy is not None
         records = self.records(splits)
-        public = target.encode([record.text for record in splits.validation])
+        public = target.encode(splits.validation)
         privatiser = privatiser_of(
             self.experiment, self.privacy, [records[at] for at in usable], loss, trainable(model), public
         )
@@ -238,7 +238,7 @@ class TrainedRun(Run):
     def _check_room(self, model: nn.Module, target: Target, splits: Splits) -> None:
         """All methods and the base must read the same tokens of a text, so virtual tokens may not crowd any out."""
         limit = getattr(model.config, "max_position_embeddings", None)
-        longest = max(len(example.ids) for example in target.encode([record.text for record in splits.all()]))
+        longest = max(len(example.ids) for example in target.encode(splits.all()))
         if limit is not None and longest + self.method.virtual_tokens > limit:
             raise StudyError(
                 f"{self.method.name}: {self.method.virtual_tokens} virtual tokens and texts of {longest} tokens do "
@@ -249,7 +249,7 @@ class TrainedRun(Run):
         """There is something to learn, and something to validate on."""
         trained = "member" if self.experiment.trains_on == "members" else "test record"
         for name, records in ((trained, self.records(splits)), ("validation record", splits.validation)):
-            if not any(example.targets for example in target.encode([record.text for record in records])):
+            if not any(example.targets for example in target.encode(records)):
                 raise StudyError(
                     f"none of the {len(records)} {name}s has a token to predict: each text is shorter than two tokens. "
                     "Is it the right column? data.min_tokens leaves short texts out."
@@ -299,7 +299,7 @@ class TrainedRun(Run):
         others = [record for record in records if record.id not in validation]
         for part in (splits.validation, others):
             if not self.has(epoch, part):
-                self.score(target, epoch, {text_key(record.text): record.text for record in part}, self.label)
+                self.score(target, epoch, {text_key(record.text): record for record in part}, self.label)
 
     def _validation_loss(self, epoch: int, splits: Splits) -> float:
         """From the statistics on disk."""
@@ -313,9 +313,9 @@ class TrainedRun(Run):
 
     def _notes(self, training: Training, target: Target, splits: Splits) -> list[str]:
         notes = []
-        members = target.encode([record.text for record in self.records(splits)])
+        members = target.encode(self.records(splits))
         for name, part in splits.parts():
-            texts = target.encode([record.text for record in part])
+            texts = target.encode(part)
             if cut := sum(1 for example in texts if example.truncated_tokens):
                 notes.append(
                     f"{cut} of {len(part)} {name} records were cut to {target.max_length} tokens (max_length)."

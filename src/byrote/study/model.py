@@ -90,6 +90,7 @@ class Data(Settings):
     text: str | None = None
     prompt: str | None = None
     completion: str | None = None
+    messages: str | None = None
     label: str | None = None
     group: str | None = None
     id: str | None = None
@@ -110,6 +111,8 @@ class Data(Settings):
             raise ValueError("give either text, or prompt and completion, not both")
         if (self.prompt is None) != (self.completion is None):
             raise ValueError("prompt and completion go together: name both columns")
+        if self.messages is not None and (self.text is not None or self.prompt is not None):
+            raise ValueError("give messages, or text, or prompt and completion: one of them")
         if self.min_tokens and self.max_tokens and self.min_tokens > self.max_tokens:
             raise ValueError(f"min_tokens {self.min_tokens} is above max_tokens {self.max_tokens}")
         return self
@@ -118,7 +121,7 @@ class Data(Settings):
 class Training(Settings):
     """What training a run takes besides its data, method and seed. TrainingArguments' names where those exist."""
 
-    objective: Literal["lm"] = "lm"
+    objective: Literal["lm", "completion"] = "lm"
     epochs: int = Field(default=3, ge=1)
     max_steps: int | None = Field(default=None, ge=1)
     batch_size: int = Field(default=16, ge=1)
@@ -179,6 +182,21 @@ class Study(Training):
             seen.add(key)
         return values
 
+    @model_validator(mode="before")
+    @classmethod
+    def _objective_of_the_data(cls, values: Any) -> Any:
+        """Data with named prompts and completions is trained on its completions unless the study says otherwise."""
+        data = values.get("data") if isinstance(values, dict) else None
+        if isinstance(data, dict) and "objective" not in values and (data.get("prompt") or data.get("messages")):
+            return values | {"objective": "completion"}
+        return values
+
+    @model_validator(mode="after")
+    def _objective_has_its_columns(self) -> Study:
+        if self.objective == "completion" and self.data.text is not None:
+            raise ValueError("objective: completion needs data.prompt and data.completion, or data.messages, not text")
+        return self
+
     @model_validator(mode="after")
     def _privacy_fits_the_data(self) -> Study:
         for level in self.privacy:
@@ -225,7 +243,14 @@ class Study(Training):
 
     def base(self, *, model: str, data: str) -> BaseExperiment:
         """The untuned base model over this data, shared by all methods and seeds."""
-        return BaseExperiment(recipe=RECIPE, model=model, source=data, max_length=self.max_length, dtype=self.dtype)
+        return BaseExperiment(
+            recipe=RECIPE,
+            model=model,
+            source=data,
+            objective=self.objective,
+            max_length=self.max_length,
+            dtype=self.dtype,
+        )
 
 
 def _check_privacy(level: Privacy, data: Data, batch_size: int) -> None:
@@ -266,5 +291,6 @@ class BaseExperiment(Settings):
     recipe: int
     model: str
     source: str
+    objective: str
     max_length: int
     dtype: str

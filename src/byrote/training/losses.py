@@ -57,7 +57,7 @@ class HeadLoss:
         self.decoder, self.examples, self.pad_token_id, self.device = decoder, examples, pad_token_id, device
         self.training = True
         self.rows: list[torch.Tensor] = [torch.empty(0)] * len(examples)
-        self.targets = [torch.tensor(example.ids[1:], dtype=torch.int64, device=device) for example in examples]
+        self.targets = [torch.tensor(example.target_ids, dtype=torch.int64, device=device) for example in examples]
         decoder.model.eval()
         for indices in pack([len(example.ids) for example in examples], FEATURE_BATCH_TOKENS):
             batch = collate([examples[index] for index in indices], pad_token_id, device)

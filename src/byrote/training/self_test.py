@@ -49,7 +49,13 @@ def probes(examples: Sequence[Example]) -> list[Example]:
         raise ByroteError("the self-test needs a validation record of at least 4 tokens")
     longest = len(long[0].ids)
     sources = (long * 3)[:3]
-    return [Example(sources[i].ids[: max(2, longest * (3 - i) // 3)]) for i in range(3)]
+    return [_cut(sources[i], max(2, longest * (3 - i) // 3)) for i in range(3)]
+
+
+def _cut(example: Example, length: int) -> Example:
+    """The first tokens of an example, about half of them given where a prompt would take them all."""
+    ids = example.ids[:length]
+    return Example(ids, given=min(example.given, len(ids) // 2))
 
 
 def choose_engine(
