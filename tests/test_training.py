@@ -259,4 +259,4 @@ print(grown, again)
 def test_a_batch_of_masked_padding_has_no_targets_there() -> None:
     batch = collate([Example((5, 6)), Example((7,))], 0)
     assert batch.targets.tolist() == [6]
-    assert batch.rows(torch.arange(6.0).reshape(2, 3, 1)).flatten().tolist() == [0.0]
+    assert batch.rows(torch.arange(4.0).reshape(2, 2, 1)).flatten().tolist() == [0.0]
