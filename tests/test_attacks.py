@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from byrote.registry import discover, make
 from byrote.types import Record, StudyError, TokenStats, Unscorable
 
 ATTACKS = {name: component for name, component in discover("attack").items() if issubclass(component, MembershipAttack)}
+NO_TARGET = "no target token: the text is shorter than two tokens"
 WORDS = ["the", "bucket", "policy", "denies", "every", "request", "without", "a", "valid", "signature", "or", "role"]
 
 
@@ -48,9 +50,24 @@ def one(rng: np.random.Generator, name: str, gain: float, tokens: int | None = N
     return Evidence(Record(name, text), stats(tuned, mean, std), stats(base, mean, std))
 
 
-def many(seed: int, count: int, gain: float) -> list[Evidence]:
+def labelled(rng: np.random.Generator, name: str, gain: float) -> Evidence:
+    """A record whose label, one of four, the tuned model scores `gain` nats higher than the base does."""
+    scores, label = rng.normal(size=4), int(rng.integers(4))
+    return Evidence(
+        Record(name, name), classified(scores + 2 * gain * (np.arange(4) == label), label), classified(scores, label)
+    )
+
+
+def classified(scores: np.ndarray, label: int) -> TokenStats:
+    logs = (scores - np.logaddexp.reduce(scores)).astype(np.float32)
+    mean = (np.exp(logs) * logs).sum()
+    return replace(stats(logs[label : label + 1], mean, 1.0, (logs > logs[label]).sum()), classes=logs)
+
+
+def many(seed: int, count: int, gain: float, reads: str = "tokens") -> list[Evidence]:
     rng = np.random.default_rng(seed)
-    return [one(rng, f"{seed}-{index}", gain) for index in range(count)]
+    kind = labelled if reads == "labels" else one
+    return [kind(rng, f"{seed}-{index}", gain) for index in range(count)]
 
 
 # --- the contract --------------------------------------------------------------------------------
@@ -67,13 +84,13 @@ def test_docstring_names_a_paper_and_access_is_said(attack: MembershipAttack) ->
 
 
 def test_scores_are_finite_and_one_each(attack: MembershipAttack) -> None:
-    scores = score_all(attack, many(1, 30, 0.0))
+    scores = score_all(attack, many(1, 30, 0.0, attack.reads))
     assert scores.values.shape == (30,) and np.isfinite(scores.values).all() and not any(scores.reasons)
     assert score_all(attack, []).values.shape == (0,)
 
 
 def test_a_score_depends_on_its_record_alone(attack: MembershipAttack) -> None:
-    evidence = many(2, 30, 0.5)
+    evidence = many(2, 30, 0.5, attack.reads)
     scores = score_all(attack, evidence).values
     order = np.random.default_rng(3).permutation(30)
     assert (score_all(attack, [evidence[i] for i in order]).values == scores[order]).all()
@@ -82,7 +99,7 @@ def test_a_score_depends_on_its_record_alone(attack: MembershipAttack) -> None:
 
 
 def test_scoring_leaves_the_evidence_as_it_was(attack: MembershipAttack) -> None:
-    evidence = one(np.random.default_rng(4), "a", 0.0)
+    evidence = many(4, 1, 0.0, attack.reads)[0]
     assert evidence.base is not None
     arrays = [part for side in (evidence.target, evidence.base) for part in (side.log_prob, side.mean, side.std)]
     before = [array.copy() for array in arrays]
@@ -93,37 +110,48 @@ def test_scoring_leaves_the_evidence_as_it_was(attack: MembershipAttack) -> None
 
 
 def test_members_score_above_nonmembers_once_the_model_memorises(attack: MembershipAttack) -> None:
-    members, nonmembers = score_all(attack, many(5, 150, 1.0)), score_all(attack, many(6, 150, 0.0))
+    members, nonmembers = (
+        score_all(attack, many(5, 150, 1.0, attack.reads)),
+        score_all(attack, many(6, 150, 0.0, attack.reads)),
+    )
     assert auc(members.values, nonmembers.values) > 0.7
 
 
 def test_chance_on_exchangeable_records(attack: MembershipAttack) -> None:
-    members, nonmembers = score_all(attack, many(7, 300, 0.0)), score_all(attack, many(8, 300, 0.0))
+    members, nonmembers = (
+        score_all(attack, many(7, 300, 0.0, attack.reads)),
+        score_all(attack, many(8, 300, 0.0, attack.reads)),
+    )
     estimate = auc_estimate(members.values, nonmembers.values, level=0.999)
     assert estimate.low is not None and estimate.high is not None
     assert estimate.low < 0.5 < estimate.high
 
 
 def test_the_untuned_model_ties_with_itself_where_the_attack_says_so(attack: MembershipAttack) -> None:
-    untuned = [Evidence(each.record, each.target, each.target) for each in many(9, 20, 0.0)]
+    untuned = [Evidence(each.record, each.target, each.target) for each in many(9, 20, 0.0, attack.reads)]
     scores = score_all(attack, untuned).values
     assert bool(np.ptp(scores) == 0.0) == attack.compares_with_base
 
 
 def test_a_text_without_target_tokens_gets_a_reason(attack: MembershipAttack) -> None:
     empty = Evidence(Record("empty", ""), stats([]), stats([]))
-    scores = score_all(attack, [*many(10, 2, 0.0), empty])
+    scores = score_all(attack, [*many(10, 2, 0.0, attack.reads), empty])
     assert np.isfinite(scores.values[:2]).all() and np.isnan(scores.values[2])
-    assert scores.reasons[2] == "no target token: the text is shorter than two tokens"
+    said = "there are no class probabilities"
+    assert scores.reasons[2] == (said if attack.reads == "labels" else NO_TARGET)
 
 
 @pytest.mark.parametrize("tokens", [1, 2, 4])
 def test_very_short_texts_are_scored(attack: MembershipAttack, tokens: int) -> None:
+    if attack.reads == "labels":
+        pytest.skip("a label is one target, whatever the text")
     evidence = one(np.random.default_rng(11), "short", 0.0, tokens)
     assert np.isfinite(score_all(attack, [evidence]).values).all()
 
 
 def test_hard_numbers_are_scored_or_get_a_reason(attack: MembershipAttack) -> None:
+    if attack.reads == "labels":
+        pytest.skip("certain and impossible labels are in test_classification")
     text = Record("a", "one two three")
     tiny = Evidence(text, stats([-1.0, -3e38, -2.0]), stats([-1.0, -2.0, -2.0]))
     certain = Evidence(text, stats([0.0, 0.0, 0.0], 0.0, 0.0), stats([-1.0, -2.0, -2.0]))

@@ -11,10 +11,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from byrote.objectives.batching import Example, collate, encode, out_of_memory, pack
+from byrote.objectives.classification import Classifier, encode_labelled
 from byrote.objectives.completion import encode_completions
-from byrote.objectives.lm import Decoder
+from byrote.objectives.lm import Decoder, Reader
 from byrote.types import ByroteError, Record, TokenStats
 
 if TYPE_CHECKING:
@@ -36,8 +38,13 @@ GPU_FACTOR = 16
 """A GPU takes so many times larger chunks and sweeps."""
 
 
+def reader_of(model: nn.Module, objective: str) -> Reader:
+    """The model cut before its head, by what its head answers."""
+    return Classifier(model) if objective == "classification" else Decoder(model)
+
+
 class Target:
-    """A causal language model as an attacker sees it.
+    """A language model or a classifier as an attacker sees it.
 
     `max_length` cuts texts exactly as training did; `token_budget` bounds the padded tokens of a
     batch; `objective` says which of a record's tokens count. With `remember` the hidden rows of every
@@ -54,8 +61,10 @@ class Target:
         token_budget: int | None = None,
         remember: bool = False,
         objective: str = "lm",
+        labels: Sequence[str] = (),
     ) -> None:
-        self.decoder, self.objective = Decoder(model), objective
+        self.decoder = reader_of(model, objective)
+        self.objective, self.labels = objective, tuple(labels)
         self.tokenizer, self.max_length, self.device = tokenizer, max_length, device
         if device == "cpu":  # a larger budget is taken in parts of CPU_LIMIT
             self.token_budget = min(token_budget or CPU_TOKENS, CPU_LIMIT)
@@ -70,18 +79,21 @@ class Target:
         return 0 if pad is None else int(pad)
 
     def encode(self, texts: Sequence[str | Record]) -> list[Example]:
-        """Texts as this target reads them: under the objective "completion" only a record's completion is scored,
-        of a bare text all of it."""
-        if self.objective == "completion":
-            records = [text for text in texts if isinstance(text, Record)]
-            if records:
-                return encode_completions(self.tokenizer, records, self.max_length)
+        """Texts as this target reads them. Only of a record can a completion or a label be what is scored."""
+        records = [text for text in texts if isinstance(text, Record)]
+        if records and self.objective == "completion":
+            return encode_completions(self.tokenizer, records, self.max_length)
+        if self.objective == "classification":
+            return encode_labelled(self.tokenizer, records, self.labels, self.max_length)
         plain = [text.text if isinstance(text, Record) else text for text in texts]
         return encode(self.tokenizer, plain, self.max_length)
 
     def check(self) -> None:
         """Compare the cut model with the whole one on two short texts of unequal length."""
-        examples = [example for example in self.encode(["a b c d e f g h", "one two"]) if example.targets]
+        texts = ["a b c d e f g h", "one two"]
+        label = self.labels[0] if self.labels else None
+        probes = [Record(text, text, label=label) for text in texts] if self.objective == "classification" else texts
+        examples = [example for example in self.encode(probes) if example.targets]
         self.decoder.model.eval()
         self.decoder.check(collate(examples, self.pad_token_id, self.device))
 
@@ -131,12 +143,21 @@ class Target:
         rows = self._rows(examples)
         targets = torch.tensor([token for example in examples for token in example.target_ids], device=rows.device)
         columns = [column.cpu().numpy() for column in self._columns(rows, targets)]
+        classes = self._classes(rows, len(examples))
         ends = np.cumsum([example.targets for example in examples])[:-1]
         per_text = zip(*(np.split(column, ends) for column in columns), strict=True)
         return [
-            TokenStats(log_prob, mean, std, rank.astype(np.int32), example.truncated_tokens)
-            for example, (log_prob, mean, std, rank) in zip(examples, per_text, strict=True)
+            TokenStats(log_prob, mean, std, rank.astype(np.int32), example.truncated_tokens, known)
+            for example, (log_prob, mean, std, rank), known in zip(examples, per_text, classes, strict=True)
         ]
+
+    def _classes(self, rows: torch.Tensor, examples: int) -> Sequence[NDArray[np.float32] | None]:
+        """(K,) log-probabilities of each example's classes; None where its targets are tokens."""
+        import torch
+
+        if self.objective != "classification":
+            return [None] * examples
+        return list(torch.log_softmax(self.decoder.logits(rows).float(), dim=1).cpu().numpy())
 
     def _rows(self, examples: list[Example]) -> torch.Tensor:
         import torch
@@ -158,7 +179,7 @@ class Target:
         """(4, R): log_prob, mean, std and rank of every row, from logits that exist a chunk at a time."""
         import torch
 
-        row_bytes = 4 * self.decoder.head.get_parameter("weight").shape[0]
+        row_bytes = 4 * self.decoder.vocabulary
         factor = 1 if self.device == "cpu" else GPU_FACTOR
         chunk, sweep = (max(1, factor * size // row_bytes) for size in (CHUNK_BYTES, SWEEP_BYTES))
         # One result and one scratch buffer for all: small results allocated between large chunks

@@ -120,7 +120,8 @@ class TokenStats:
     A target token is one that has a token before it, so a text of one token has T = 0 unless
     the tokenizer adds a beginning-of-text token. `mean` and `std` are those of the log-probability
     over the vocabulary, weighted by the model's own distribution (Zhang 2025, 2404.02936);
-    `rank` counts the vocabulary entries that are strictly more likely than the target.
+    `rank` counts the vocabulary entries that are strictly more likely than the target. Of a
+    labelled record the one target is its label, and the vocabulary its classes.
     """
 
     log_prob: NDArray[np.float32]
@@ -129,6 +130,8 @@ class TokenStats:
     rank: NDArray[np.int32]
     truncated_tokens: int = 0
     """Tokens of the text beyond max_length that were not scored."""
+    classes: NDArray[np.float32] | None = None
+    """(K,) log-probability of every class, where the one target is a label."""
 
     def __len__(self) -> int:
         return len(self.log_prob)

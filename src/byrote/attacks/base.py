@@ -6,7 +6,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -35,6 +35,9 @@ class MembershipAttack(Component):
     """What the attacker needs, in words: "log-probs", "log-probs and base model", "text", ..."""
     compares_with_base: ClassVar[bool] = False
     """True where the untuned base model ties with itself, so that the null is 0.5 by construction."""
+
+    reads: ClassVar[Literal["tokens", "labels", "both"]] = "tokens"
+    """What the evidence must be of: a text's tokens, a record's label and its classes' probabilities, or either."""
 
     @abstractmethod
     def score(self, evidence: Evidence) -> float:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 DTYPES = ("float32", "bfloat16", "float16")
+NEW_IN_CLASSIFIERS = ("score.", "classifier.", "pooler.", "pre_classifier.")
+"""Parts that a language model lacks and a classifier starts from random numbers."""
 APPROXIMATE = "weights de-quantised to float32: approximations of the published ones"
 
 
@@ -128,9 +130,16 @@ def _check_folder(folder: Path) -> None:
 
 
 def load(
-    resolved: ResolvedModel, *, dtype: str = "float32", device: str = "cpu", trust_remote_code: bool = False
+    resolved: ResolvedModel,
+    *,
+    dtype: str = "float32",
+    device: str = "cpu",
+    trust_remote_code: bool = False,
+    labels: Sequence[str] = (),
 ) -> LoadedModel:
     """A fresh copy of the model on `device`, every floating-point weight in `dtype`.
+
+    With `labels` it is a classifier of these classes, whose new head is drawn from torch's global generator.
 
     The type is asked for explicitly, because transformers else follows the file: a checkpoint stored in bfloat16 would
     compute in bfloat16. Raises StudyError for damaged or incomplete weights, and for models with code of their own.
@@ -145,8 +154,11 @@ def load(
         folder = Path(resolved.location)
     _check_folder(folder)
     with _quiet(), _plain_errors(resolved.reference, folder):
-        model: Any = _load_weights(resolved.reference, folder, dtype, trust_remote_code)
+        model: Any = _load_weights(resolved.reference, folder, dtype, trust_remote_code, labels)
         tokenizer = _load_tokenizer(folder, trust_remote_code)
+    if labels:
+        # transformers finds a decoder's last token by this id, and refuses batches without one.
+        model.config.pad_token_id = tokenizer.pad_token_id
     try:
         model.to(device)
     except (RuntimeError, AssertionError) as error:
@@ -154,11 +166,16 @@ def load(
     return LoadedModel(model.eval(), tokenizer, resolved)
 
 
-def _load_weights(reference: str, folder: Path, dtype: str, trust_remote_code: bool) -> PreTrainedModel:
+def _load_weights(
+    reference: str, folder: Path, dtype: str, trust_remote_code: bool, labels: Sequence[str]
+) -> PreTrainedModel:
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-    loader: Any = AutoModelForCausalLM
+    loader: Any = AutoModelForSequenceClassification if labels else AutoModelForCausalLM
+    classes: dict[str, Any] = {}
+    if labels:
+        classes = {"id2label": dict(enumerate(labels)), "label2id": {label: at for at, label in enumerate(labels)}}
     model, found = loader.from_pretrained(
         folder,
         dtype=getattr(torch, dtype),
@@ -166,13 +183,18 @@ def _load_weights(reference: str, folder: Path, dtype: str, trust_remote_code: b
         local_files_only=True,
         trust_remote_code=trust_remote_code,
         output_loading_info=True,
+        ignore_mismatched_sizes=bool(labels),  # the head of another task
+        **classes,
     )
     # transformers fills missing weights with random numbers and only warns.
     wrong = sorted(found["missing_keys"]) + sorted(str(key) for key in found["mismatched_keys"])
+    if labels:
+        wrong = [key for key in wrong if not any(part in key for part in NEW_IN_CLASSIFIERS)]
     if wrong:
+        kind = "text model" if labels else "causal language model"
         raise StudyError(
             f"{reference}: the weights do not fit the config: {len(wrong)} are missing or of another shape, first "
-            f"{wrong[0]}. Is this a causal language model, and is the folder complete?"
+            f"{wrong[0]}. Is this a {kind}, and is the folder complete?"
         )
     return model  # type: ignore[no-any-return]
 
@@ -190,15 +212,17 @@ def _load_tokenizer(folder: Path, trust_remote_code: bool) -> PreTrainedTokenize
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the progress bar of transformers, which would tear ours."""
+    """Without the progress bar of transformers, which would tear ours, and its table of weights, which we check."""
     from transformers.utils import logging
 
     bars: Any = logging
-    shown = bars.is_progress_bar_enabled()
+    shown, level = bars.is_progress_bar_enabled(), bars.get_verbosity()
     bars.disable_progress_bar()
+    bars.set_verbosity_error()
     try:
         yield
     finally:
+        bars.set_verbosity(level)
         if shown:
             bars.enable_progress_bar()
 
@@ -221,7 +245,10 @@ def _plain_errors(reference: str, folder: Path) -> Iterator[None]:
                 "trust it, say `trust_remote_code: true` in the study; the report will say so"
             ) from None
         if "Unrecognized configuration class" in str(error):
-            raise StudyError(f"{reference} is not a causal language model, the only kind that byrote tunes") from None
+            raise StudyError(
+                f"{reference} is neither a causal language model, for objectives lm and completion, nor an encoder or "
+                "decoder that can classify, for objective: classification; or it is the other kind than was asked for"
+            ) from None
         raise StudyError(
             f"{reference} cannot be loaded from {folder}: {type(error).__name__}: {hub.first_line(error)}"
         ) from None

@@ -27,11 +27,13 @@ class Example:
     truncated_tokens: int = 0
     given: int = 0
     """Leading tokens that are context only: a prompt's. They are no targets."""
+    label: int | None = None
+    """Index of the record's class, where that is what is learned."""
 
     @property
     def target_ids(self) -> tuple[int, ...]:
-        """The tokens that are trained and scored: not given, and with a token before them."""
-        return self.ids[max(1, self.given) :]
+        """What is trained and scored: the label, or the tokens that are not given and have a token before them."""
+        return (self.label,) if self.label is not None else self.ids[max(1, self.given) :]
 
     @property
     def targets(self) -> int:
@@ -49,11 +51,22 @@ class Batch:
     """(B, T) int64, 1 for tokens and 0 for padding"""
     has_target: torch.Tensor
     """(B, T - 1) bool: position t predicts the token at t + 1, and that token is real and not given"""
+    labels: torch.Tensor | None = None
+    """(B,) int64 classes, where these are what is learned"""
 
     @property
     def targets(self) -> torch.Tensor:
-        """(R,) int64: the target tokens, examples one after another."""
-        return self.input_ids[:, 1:][self.has_target]
+        """(R,) int64: the target tokens, examples one after another; (B,) the labels, where there are any."""
+        return self.input_ids[:, 1:][self.has_target] if self.labels is None else self.labels
+
+    @property
+    def owners(self) -> torch.Tensor:
+        """(R,) the index of the example that each target belongs to."""
+        import torch
+
+        if self.labels is not None:
+            return torch.arange(len(self.labels), device=self.labels.device)
+        return self.has_target.nonzero()[:, 0]
 
     def rows(self, hidden: torch.Tensor) -> torch.Tensor:
         """(R, d) rows of `hidden` (B, T, d) that predict `targets`, in the same order."""
@@ -83,8 +96,11 @@ def collate(examples: Sequence[Example], pad_token_id: int, device: str | torch.
     for row, example in enumerate(examples):
         ids[row, : lengths[row]] = torch.tensor(example.ids, dtype=torch.int64)
         mask[row, : lengths[row]] = 1
-        has_target[row, lengths[row] - 1 - example.targets : lengths[row] - 1] = True
-    return Batch(ids.to(device), mask.to(device), has_target.to(device))
+        if example.label is None:
+            has_target[row, lengths[row] - 1 - example.targets : lengths[row] - 1] = True
+    known = [example.label for example in examples if example.label is not None]
+    labels = torch.tensor(known, dtype=torch.int64, device=device) if known else None
+    return Batch(ids.to(device), mask.to(device), has_target.to(device), labels)
 
 
 def pack(lengths: Sequence[int], token_budget: int) -> list[list[int]]:

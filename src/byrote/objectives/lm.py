@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from byrote.objectives.batching import Batch
 from byrote.types import ByroteError
@@ -70,6 +70,21 @@ class Decoder:
             logits = (logits / self.softcap).tanh() * self.softcap
         return logits
 
+    def loss_without_looking(self, batch: Batch) -> torch.Tensor:
+        """(B,) what `per_example_loss` gives, without looking at the mask's values: for a vectorised call."""
+        import torch
+
+        logits = self.logits(self.hidden(batch)[:, :-1]).float()
+        targets = batch.input_ids[:, 1:]
+        losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+        real = batch.has_target
+        return losses.view(real.shape).where(real, 0.0).sum(1) / real.sum(1).clamp(min=1)
+
+    @property
+    def vocabulary(self) -> int:
+        """V."""
+        return int(self.head.get_parameter("weight").shape[0])
+
     def check(self, batch: Batch) -> None:
         """Compare the cut model with the whole one on a small batch.
 
@@ -107,23 +122,35 @@ def loss_of_rows(logits: torch.Tensor, targets: torch.Tensor, owner: torch.Tenso
     return total / count
 
 
-def owners(batch: Batch) -> torch.Tensor:
-    """(R,) the index of the example that each target row of a batch belongs to."""
-    return batch.has_target.nonzero()[:, 0]
+class Reader(Protocol):
+    """A model cut before its head: what enters the head, and what comes out of it."""
+
+    model: nn.Module
+    head: nn.Module
+
+    @property
+    def vocabulary(self) -> int:
+        """V: how many answers the head scores."""
+        ...
+
+    def rows(self, batch: Batch) -> torch.Tensor:
+        """(R, d): the rows that predict the batch's targets."""
+        ...
+
+    def logits(self, rows: torch.Tensor) -> torch.Tensor:
+        """(R, V)."""
+        ...
+
+    def loss_without_looking(self, batch: Batch) -> torch.Tensor:
+        """(B,) what `per_example_loss` gives, by operations that a vectorised call can trace."""
+        ...
+
+    def check(self, batch: Batch) -> None:
+        """Raises ByroteError where the cut model differs from the whole one."""
+        ...
 
 
-def per_example_loss(decoder: Decoder, batch: Batch) -> torch.Tensor:
-    """(B,) mean negative log-likelihood per target token of each example, in nats."""
-    logits = decoder.logits(decoder.rows(batch))
-    return loss_of_rows(logits, batch.targets, owners(batch), len(batch.input_ids))
-
-
-def padded_loss(decoder: Decoder, batch: Batch) -> torch.Tensor:
-    """What `per_example_loss` gives, without looking at the mask's values: for a vectorised call."""
-    import torch
-
-    logits = decoder.logits(decoder.hidden(batch)[:, :-1]).float()
-    targets = batch.input_ids[:, 1:]
-    losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
-    real = batch.has_target
-    return losses.view(real.shape).where(real, 0.0).sum(1) / real.sum(1).clamp(min=1)
+def per_example_loss(reader: Reader, batch: Batch) -> torch.Tensor:
+    """(B,) mean negative log-likelihood per target of each example, in nats."""
+    logits = reader.logits(reader.rows(batch))
+    return loss_of_rows(logits, batch.targets, batch.owners, len(batch.input_ids))

@@ -19,7 +19,7 @@ from byrote.runner.progress import Progress
 from byrote.store import RunFolder, Store, identity
 from byrote.study import Study
 from byrote.study.model import RECIPE
-from byrote.types import Record, Splits
+from byrote.types import Record, Splits, StudyError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -63,9 +63,25 @@ class Context:
             dtype=self.study.dtype,
             device=self.device,
             trust_remote_code=self.study.trust_remote_code,
+            labels=self.labels,
         )
         self._tokenizer = loaded.tokenizer
         return loaded
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """The classes, over all records of the data; empty where nothing is classified. Raises StudyError."""
+        if self.study.objective != "classification":
+            return ()
+        found = {record.label for record in self.data.records if record.label is not None}
+        if len(found) < 2:
+            said = f"one class, {found.pop()!r}" if found else "no labels"
+            raise StudyError(
+                f"{self.study.data.source} has {said}: classification needs at least two. Set data.label to the column "
+                "of the labels, or use objective: lm"
+            )
+        numbers = all(label.lstrip("-").isdigit() for label in found)
+        return tuple(sorted(found, key=int) if numbers else sorted(found))
 
     @cached_property
     def population(self) -> tuple[tuple[Record, ...], dict[str, int]]:
@@ -110,7 +126,7 @@ class Context:
     def _draw(self, seed: int) -> Splits:
         records, dropped = self.population
         data = self.study.data
-        return split(
+        drawn = split(
             records,
             members=data.members,
             nonmembers=data.nonmembers,
@@ -119,3 +135,17 @@ class Context:
             seed=seed,
             dropped=dropped,
         )
+        if self.labels:
+            self._check_classes(drawn)
+        return drawn
+
+    def _check_classes(self, drawn: Splits) -> None:
+        """Every class that is asked about later must be there to learn. Raises StudyError."""
+        learned = {record.label for record in drawn.members}
+        for name, part in drawn.parts():
+            for record in part:
+                if record.label is not None and record.label not in learned:
+                    raise StudyError(
+                        f"the label {record.label!r} of {name} record {record.id} is that of no member, so nothing "
+                        "could learn it: ask for more members, or leave rare classes out of the data"
+                    )

@@ -84,6 +84,7 @@ class Run:
             device=context.device,
             remember=remember,
             objective=context.study.objective,
+            labels=context.labels,
         )
         target.check()
         return target
@@ -99,8 +100,11 @@ class BaseRun(Run):
         with self.folder.locked():
             if self._is_done(records):  # by another process, a moment ago
                 return False
+            from byrote.training.cost import seeded
+
             context = self.context
-            model = context.load_model().model
+            with seeded(0):  # a classifier's head is new
+                model = context.load_model().model
             self.folder.write_json(EXPERIMENT, self.experiment.model_dump(mode="json"))
             self.folder.write_json(ENVIRONMENT, describe(context.device))
             self.score(self.target(model), 0, self.missing(0, records), "base model")

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from byrote.objectives.batching import Example
-    from byrote.objectives.lm import Decoder
     from byrote.training.losses import ExampleLoss
     from byrote.training.per_example import Engine
     from byrote.training.private import Guarantee, Privatiser
@@ -92,7 +91,7 @@ def tested_engine(
     from byrote.training.losses import example_loss
     from byrote.training.self_test import choose_engine, probes
 
-    decoder: Decoder = loss.decoder
+    decoder = loss.decoder
     outside = example_loss(decoder, probes(public), loss.pad_token_id, loss.device)
     engine, refused = choose_engine(
         privacy.engine, loss, outside, parameters, records_per_group=privacy.records_per_group

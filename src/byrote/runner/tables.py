@@ -26,6 +26,8 @@ def stats_table(stats: Mapping[str, TokenStats], seconds: float) -> pa.Table:
         "std": pa.array([one.std for one in values], pa.list_(pa.float32())),
         "rank": pa.array([one.rank for one in values], pa.list_(pa.int32())),
     }
+    if any(one.classes is not None for one in values):
+        columns["classes"] = pa.array([one.classes for one in values], pa.list_(pa.float32()))
     return pa.table(columns).replace_schema_metadata({"seconds": repr(seconds)})
 
 
@@ -36,8 +38,11 @@ def stats_from(table: pa.Table) -> dict[str, TokenStats]:
         column = table[name].combine_chunks()
         lists[name] = np.split(column.flatten().to_numpy(), column.offsets.to_numpy()[1:-1])
     cut = table["truncated_tokens"].to_pylist()
+    classes: list[Any] = [None] * len(table)
+    if "classes" in table.column_names:
+        classes = [None if row is None else np.array(row, np.float32) for row in table["classes"].to_pylist()]
     return {
-        key: TokenStats(lists["log_prob"][i], lists["mean"][i], lists["std"][i], lists["rank"][i], cut[i])
+        key: TokenStats(lists["log_prob"][i], lists["mean"][i], lists["std"][i], lists["rank"][i], cut[i], classes[i])
         for i, key in enumerate(table["text_key"].to_pylist())
     }
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from byrote.methods.base import Method
-from byrote.objectives.lm import Decoder
 from byrote.runner import tables
 from byrote.runner.context import Context
 from byrote.runner.environment import DECISIVE, describe, versions
@@ -193,11 +192,12 @@ class TrainedRun(Run):
         return int(identity({"seed": self.experiment.seed, "purpose": purpose})[:8], 16)
 
     def _training(self, model: nn.Module, splits: Splits) -> tuple[Training, Target]:
+        from byrote.target import reader_of
         from byrote.training.loop import Training
         from byrote.training.losses import example_loss, only_the_head_trains
 
         context = self.context
-        frozen_body = only_the_head_trains(Decoder(model))
+        frozen_body = only_the_head_trains(reader_of(model, self.experiment.objective))
         target = self.target(model, remember=frozen_body)
         self._check_room(model, target, splits)
         self._check_targets(target, splits)

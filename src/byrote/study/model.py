@@ -121,7 +121,7 @@ class Data(Settings):
 class Training(Settings):
     """What training a run takes besides its data, method and seed. TrainingArguments' names where those exist."""
 
-    objective: Literal["lm", "completion"] = "lm"
+    objective: Literal["lm", "completion", "classification"] = "lm"
     epochs: int = Field(default=3, ge=1)
     max_steps: int | None = Field(default=None, ge=1)
     batch_size: int = Field(default=16, ge=1)
@@ -133,6 +133,19 @@ class Training(Settings):
     early_stop: int | None = Field(default=None, ge=1)
     """Stop after so many epochs without a better validation loss. None: never."""
     dtype: Literal["float32", "bfloat16"] = "float32"
+
+
+# What is asked where a study does not say: of tokens, and of labels.
+ATTACKS = {
+    "tokens": ("loss", "reference", "zlib", "min-k", "min-k++"),
+    "labels": ("loss", "reference", "confidence-margin", "modified-entropy"),
+}
+UTILITY = {"tokens": ("perplexity",), "labels": ("accuracy", "cross-entropy")}
+
+
+def _shape(data: dict[str, Any]) -> str:
+    """What the model predicts, by the objective among fields that are validated already."""
+    return "labels" if data.get("objective") == "classification" else "tokens"
 
 
 def _as_list(value: Any) -> Any:
@@ -151,10 +164,10 @@ class Study(Training):
     methods: Annotated[list[_Method], BeforeValidator(_as_list), Field(min_length=1)]
     privacy: Annotated[list[PrivacyLevel], BeforeValidator(_as_list), Field(min_length=1)] = ["none"]
     attacks: Annotated[list[_Attack], BeforeValidator(_as_list)] = Field(
-        default_factory=lambda: [make("attack", name) for name in ("loss", "reference", "zlib", "min-k", "min-k++")]
+        default_factory=lambda data: [make("attack", name) for name in ATTACKS[_shape(data)]]
     )
     utility: Annotated[list[_Utility], BeforeValidator(_as_list)] = Field(
-        default_factory=lambda: [make("utility", "perplexity")]
+        default_factory=lambda data: [make("utility", name) for name in UTILITY[_shape(data)]]
     )
     learning_rate: LearningRate = "auto"
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**63)]], BeforeValidator(_as_list), Field(min_length=1)] = (
@@ -193,6 +206,14 @@ class Study(Training):
 
     @model_validator(mode="after")
     def _objective_has_its_columns(self) -> Study:
+        reads = _shape({"objective": self.objective})
+        for component in (*self.attacks, *self.utility):
+            own = getattr(type(component), "reads", "both")
+            if own not in (reads, "both"):
+                raise ValueError(
+                    f"{component.name} reads {own}, but objective: {self.objective} gives {reads}. "
+                    f"Use one of: {', '.join(ATTACKS[reads] + UTILITY[reads])}"
+                )
         if self.objective == "completion" and self.data.text is not None:
             raise ValueError("objective: completion needs data.prompt and data.completion, or data.messages, not text")
         return self

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from byrote.objectives.batching import Example, collate, pack
-from byrote.objectives.lm import Decoder, loss_of_rows, per_example_loss
+from byrote.objectives.lm import Reader, loss_of_rows, per_example_loss
 
 if TYPE_CHECKING:
     import torch
@@ -18,7 +18,7 @@ FEATURE_BATCH_TOKENS = 1024
 class ExampleLoss(Protocol):
     """(B,) mean loss per target token of the examples with these indices, in nats."""
 
-    decoder: Decoder
+    decoder: Reader
     examples: Sequence[Example]
     pad_token_id: int
     device: str
@@ -33,7 +33,7 @@ class ExampleLoss(Protocol):
 class TextLoss:
     """Runs the whole model, in training mode."""
 
-    def __init__(self, decoder: Decoder, examples: Sequence[Example], pad_token_id: int, device: str) -> None:
+    def __init__(self, decoder: Reader, examples: Sequence[Example], pad_token_id: int, device: str) -> None:
         self.decoder, self.examples, self.pad_token_id, self.device = decoder, examples, pad_token_id, device
         self.training = True
 
@@ -51,7 +51,7 @@ class HeadLoss:
     dropout no two passes would give the same rows.
     """
 
-    def __init__(self, decoder: Decoder, examples: Sequence[Example], pad_token_id: int, device: str) -> None:
+    def __init__(self, decoder: Reader, examples: Sequence[Example], pad_token_id: int, device: str) -> None:
         import torch
 
         self.decoder, self.examples, self.pad_token_id, self.device = decoder, examples, pad_token_id, device
@@ -78,15 +78,15 @@ class HeadLoss:
         return loss_of_rows(self.decoder.logits(rows), targets, owner, len(indices))
 
 
-def only_the_head_trains(decoder: Decoder) -> bool:
+def only_the_head_trains(decoder: Reader) -> bool:
     """Whether every trainable parameter belongs to the language-model head."""
     head = {id(parameter) for parameter in decoder.head.parameters()}
     return all(id(parameter) in head for parameter in decoder.model.parameters() if parameter.requires_grad)
 
 
-def example_loss(decoder: Decoder, examples: Sequence[Example], pad_token_id: int, device: str) -> ExampleLoss:
+def example_loss(decoder: Reader, examples: Sequence[Example], pad_token_id: int, device: str) -> ExampleLoss:
     """HeadLoss where it is exact and its rows fit in a gibibyte, else TextLoss."""
-    width = decoder.head.get_parameter("weight").shape[-1] if only_the_head_trains(decoder) else 0
+    width = decoder.model.config.get_text_config().hidden_size if only_the_head_trains(decoder) else 0  # type: ignore[union-attr, operator]
     rows = sum(example.targets for example in examples)
     if width and rows * width * 4 <= FEATURE_BYTES:
         return HeadLoss(decoder, examples, pad_token_id, device)

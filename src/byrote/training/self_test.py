@@ -55,7 +55,7 @@ def probes(examples: Sequence[Example]) -> list[Example]:
 def _cut(example: Example, length: int) -> Example:
     """The first tokens of an example, about half of them given where a prompt would take them all."""
     ids = example.ids[:length]
-    return Example(ids, given=min(example.given, len(ids) // 2))
+    return Example(ids, given=min(example.given, len(ids) // 2), label=example.label)
 
 
 def choose_engine(

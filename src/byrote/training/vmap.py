@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from byrote.objectives.batching import collate
-from byrote.objectives.lm import padded_loss
 from byrote.training.losses import ExampleLoss
 from byrote.training.per_example import Clipped, Clipping, Engine, EngineUnsuited, Unit, rows_of, squares
 
@@ -75,25 +74,22 @@ class VMap(Engine):
         loss.decoder.model.train(loss.training)
         batch = collate([loss.examples[row] for row in rows], loss.pad_token_id, loss.device)
         width = len(weights[0])
-        parts = (batch.input_ids, batch.attention_mask, batch.has_target)
-        ids, mask, has_target = (part.view(len(units), width, -1) for part in parts)
+        labels = torch.zeros(len(rows), dtype=torch.int64, device=loss.device) if batch.labels is None else batch.labels
+        parts = (batch.input_ids, batch.attention_mask, batch.has_target, labels)
+        inputs = tuple(part.view(len(units), width, *part.shape[1:]) for part in parts)
         values = {f"model.{name}": parameter.detach() for name, parameter in self.parameters.items()}
 
         def unit_loss(
-            parameters: dict[str, torch.Tensor],
-            ids: torch.Tensor,
-            mask: torch.Tensor,
-            has_target: torch.Tensor,
-            weight: torch.Tensor,
+            parameters: dict[str, torch.Tensor], inputs: tuple[torch.Tensor, ...], weight: torch.Tensor
         ) -> torch.Tensor:
-            losses: torch.Tensor = functional_call(self.module, parameters, (ids, mask, has_target))
+            losses: torch.Tensor = functional_call(self.module, parameters, inputs)
             return (losses * weight).sum()
 
-        every = vmap(grad_and_value(unit_loss), in_dims=(None, 0, 0, 0, 0), randomness="different")
+        every = vmap(grad_and_value(unit_loss), in_dims=(None, 0, 0), randomness="different")
         with masks_without_looking(), warnings.catch_warnings():
             # On a processor torch's attention goes through the units one by one: as fast, and nothing to act on.
             warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
-            found, losses = every(values, ids, mask, has_target, torch.tensor(weights, device=ids.device))
+            found, losses = every(values, inputs, torch.tensor(weights, device=loss.device))
         gradients = {name.removeprefix("model."): gradient for name, gradient in found.items()}
         factors = clipping.factors(squares(gradients))
         sums = {name: _weighted(g, factors.of[name], factors.finite) for name, g in gradients.items()}
@@ -121,7 +117,10 @@ def _module(loss: ExampleLoss) -> nn.Module:
             super().__init__()
             self.model = loss.decoder.model
 
-        def forward(self, ids: torch.Tensor, mask: torch.Tensor, has_target: torch.Tensor) -> torch.Tensor:
-            return padded_loss(loss.decoder, Batch(ids, mask, has_target))
+        def forward(
+            self, ids: torch.Tensor, mask: torch.Tensor, has_target: torch.Tensor, labels: torch.Tensor
+        ) -> torch.Tensor:
+            known = loss.examples[0].label is not None
+            return loss.decoder.loss_without_looking(Batch(ids, mask, has_target, labels if known else None))
 
     return LossOfRows()

@@ -31,6 +31,9 @@ class Utility(Component):
     transform: ClassVar[Literal["identity", "exp"]] = "identity"
     """Applied to the weighted mean, and to the limits of its interval."""
 
+    reads: ClassVar[Literal["tokens", "labels", "both"]] = "tokens"
+    """What the statistics must be of: a text's tokens, a record's label, or either."""
+
     @abstractmethod
     def measure(self, record: Record, stats: TokenStats) -> Measurement:
         """Value and weight of one record; raises Unscorable with a reason."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from byrote.attacks.base import Evidence, MembershipAttack
 from byrote.registry import register
@@ -17,6 +17,7 @@ class Loss(MembershipAttack):
     Yeom, Giacomelli, Fredrikson, Jha 2018, "Privacy Risk in Machine Learning", arXiv 1709.01604.
     """
 
+    reads: ClassVar[Literal["tokens", "labels", "both"]] = "both"
     access: ClassVar[str] = "log-probs"
 
     def score(self, evidence: Evidence) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from byrote.attacks.base import Evidence, MembershipAttack
 from byrote.registry import register
@@ -18,6 +18,7 @@ class Reference(MembershipAttack):
     Carlini et al. 2021, arXiv 2012.07805; Mireshghallah et al. 2022, arXiv 2203.03929.
     """
 
+    reads: ClassVar[Literal["tokens", "labels", "both"]] = "both"
     access: ClassVar[str] = "log-probs and base model"
     compares_with_base: ClassVar[bool] = True
 
