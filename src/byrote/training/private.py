@@ -146,15 +146,15 @@ class Privatiser:
             sums = {name: torch.zeros_like(wide(parameter)) for name, parameter in self.engine.parameters.items()}
         return sums, torch.cat(losses)
 
-    def ledger(self, steps: int, epochs: Sequence[tuple[int, int, float]] = ()) -> Ledger:
-        """The account after so many steps."""
+    def ledger(self, steps: int, epochs: Sequence[tuple[int, int, float]] = (), *, with_profile: bool = True) -> Ledger:
+        """The account after so many steps. The profile takes a second or two and is wanted only in the end."""
         g, rate = self.guarantee, self.guarantee.sampling_rate
         spent, loose = Spent(math.inf, "none"), None
         points: tuple[tuple[float, float], ...] = ()
         if g.claimed:
             spent = epsilon_of(g.noise_multiplier, rate, steps, g.delta, g.accountant)
             loose = epsilon_of(g.noise_multiplier, rate, steps, g.delta, "rdp").epsilon
-            points = profile(g.noise_multiplier, rate, steps)
+            points = profile(g.noise_multiplier, rate, steps) if with_profile else ()
         return Ledger(
             epsilon=spent.epsilon,
             delta=g.delta,
