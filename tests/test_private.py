@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 import torch
 
 from byrote.objectives.batching import length_grouped
+from byrote.runner.private_runs import model_card
 from byrote.training.loop import Training
 from byrote.training.per_example import Clipping, EngineUnsuited
 from byrote.training.sampling import (
@@ -309,13 +312,13 @@ def test_a_state_without_an_account_is_refused(tmp_path: Path) -> None:
 
 def test_the_account_grows_by_the_step_and_reads_back() -> None:
     made = bench()
-    privatiser = private(made, "bookkeeping", randomness=SystemRandomness(), claimed=True)
-    spent = [privatiser.ledger(steps) for steps in (0, 1, 6)]
+    known: dict[str, Any] = {"declared": 10, "noise_multiplier": 1.0, "claimed": True}  # as other tests account for
+    privatiser = private(made, "bookkeeping", randomness=SystemRandomness(), **known)
+    spent = [privatiser.ledger(steps) for steps in (0, 3, 6)]
     assert spent[0].epsilon == 0 < spent[1].epsilon < spent[2].epsilon
     assert all(ledger.private for ledger in spent)
-    assert spent[2].engine == "bookkeeping" and spent[2].sampling_rate == 4 / 12
-    import dataclasses
-    import json
-
+    assert spent[2].engine == "bookkeeping" and spent[2].sampling_rate == 0.4
     assert Ledger.read(json.loads(json.dumps(dataclasses.asdict(spent[2])))) == spent[2]
-    assert not private(made, claimed=True).ledger(1).private  # its noise can be repeated
+    repeatable = private(made, **known).ledger(3)
+    assert not repeatable.private and "NOT PRIVATE" in model_card(repeatable)
+    assert "NOT PRIVATE" not in model_card(spent[1])

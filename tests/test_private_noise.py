@@ -100,7 +100,7 @@ def test_threads_draw_independent_noise(randomness: Randomness) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(4)
     try:
-        tensors = [torch.zeros(50_000, dtype=torch.float64) for _ in range(8)]
+        tensors = [torch.zeros(20_000, dtype=torch.float64) for _ in range(8)]
         add_noise(tensors, 1.0, randomness)
     finally:
         torch.set_num_threads(threads)

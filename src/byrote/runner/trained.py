@@ -59,6 +59,7 @@ class TrainedRun(Run):
         super().__init__(context, experiment)
         self.method, self.label = method, label
         self.preparation_seconds = 0.0
+        self.trained_before = False
 
     def is_done(self, records: Sequence[Record], *, keep: bool) -> bool:
         """Whether the run is trained, scored on these records after every epoch, and its weights kept if asked."""
@@ -132,9 +133,8 @@ class TrainedRun(Run):
         elif self.privacy and not self.folder.intact(STATE) and self.folder.path.is_dir():
             # Another training gives other weights: what is left of this one may not stand beside them.
             if self.history():
-                self.context.progress.say(
-                    f"{self.label}: trained anew, its old results deleted: no private run repeats"
-                )
+                self.context.progress.say(f"{self.label}: trained anew, and its old results deleted")
+                self.trained_before = True
             self.folder.clear()
         self.folder.write_json(EXPERIMENT, self.experiment.model_dump(mode="json"))
         self.folder.write_json(ENVIRONMENT, describe(self.context.device))
@@ -330,12 +330,20 @@ class TrainedRun(Run):
 
     def _private_notes(self, private: Privatiser) -> list[str]:
         """What the report's account does not say."""
-        return [f"{private.bad} gradients were not finite and counted as zero."] if private.bad else []
+        notes = [f"{private.bad} gradients were not finite and counted as zero."] if private.bad else []
+        if self.trained_before:
+            notes.append(
+                "This run was trained anew, because something of an earlier one was missing. Whoever saw the earlier "
+                "results has seen two runs on the same records, and their epsilons add up."
+            )
+        return notes
 
     def _finish(
         self, training: Training, model: nn.Module, validation: list[float], stopped: bool, notes: list[str], keep: bool
     ) -> None:
         position = training.position
+        if self.promises and (ledger := training.ledger()):
+            self.folder.write_json(LEDGER, asdict(ledger))
         if keep:
             self._keep_weights(model)
         scoring = [self.folder.read_table(stats_name(epoch)) for epoch in range(1, position.epoch + 1)]

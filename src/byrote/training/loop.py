@@ -105,16 +105,16 @@ class Training:
             self.private.micro_batch, self.private.bad = position.micro_batch_size, position.bad_gradients
         self.position = position
 
-    def ledger(self) -> Ledger | None:
+    def ledger(self, *, with_profile: bool = True) -> Ledger | None:
         """The privacy account as it stands; None where the run is not private."""
         if self.private is None:
             return None
         known = Ledger.read(self.position.ledger).epochs if self.position.ledger else ()
-        return self.private.ledger(self.position.step, known)
+        return self.private.ledger(self.position.step, known, with_profile=with_profile)
 
     def _close_epoch(self) -> None:
         """Add the end of an epoch to the account."""
-        ledger = self.ledger()
+        ledger = self.ledger(with_profile=False)
         if ledger is not None:
             ended = (self.position.epoch, ledger.steps, ledger.epsilon)
             self.position.ledger = asdict(replace(ledger, epochs=(*ledger.epochs, ended)))
@@ -122,7 +122,7 @@ class Training:
     def save(self, path: Path) -> None:
         """Write everything that going on needs."""
         started = time.monotonic()
-        ledger = self.ledger()
+        ledger = self.ledger(with_profile=False)
         self.position.ledger = asdict(ledger) if ledger else None
         training_state.save(path, self.parameters, self.optimizer, self.position)
         self._last_save, self._save_seconds = time.monotonic(), time.monotonic() - started

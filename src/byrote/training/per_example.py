@@ -113,12 +113,21 @@ class Engine(ABC):
         """The sum of these units' clipped gradients. `units` is not empty. Leaves every `.grad` alone."""
 
 
-def squares(gradients: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """(U,) squared norms of per-unit gradients (U, ...), in float32 at least."""
+def is_narrow(tensor: torch.Tensor) -> bool:
+    """Whether it has the few digits of bfloat16 or float16."""
     import torch
 
-    wide = {name: g.float() if g.dtype in (torch.float16, torch.bfloat16) else g for name, g in gradients.items()}
-    return {name: g.flatten(1).square().sum(1) for name, g in wide.items()}
+    return tensor.dtype in (torch.float16, torch.bfloat16)
+
+
+def wide(tensor: torch.Tensor) -> torch.Tensor:
+    """The same in float32 at least."""
+    return tensor.float() if is_narrow(tensor) else tensor
+
+
+def squares(gradients: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """(U,) squared norms of per-unit gradients (U, ...), in float32 at least."""
+    return {name: wide(g).flatten(1).square().sum(1) for name, g in gradients.items()}
 
 
 class Loop(Engine):
@@ -130,7 +139,7 @@ class Loop(Engine):
         """Each unit's gradient by torch's own backward, clipped and added."""
         import torch
 
-        sums = {name: torch.zeros_like(parameter) for name, parameter in self.parameters.items()}
+        sums = {name: torch.zeros_like(wide(parameter)) for name, parameter in self.parameters.items()}
         losses, lengths = [], []
         for unit in units:
             loss, gradients = self.gradient(unit)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from byrote.objectives.batching import out_of_memory
 from byrote.training import distributed
 from byrote.training.accounting import Spent, accountant_version, epsilon_of, profile
-from byrote.training.per_example import Clipped, Clipping, Engine, Unit
+from byrote.training.per_example import Clipped, Clipping, Engine, Unit, is_narrow, wide
 from byrote.training.sampling import Randomness, add_noise, poisson, some_of
 from byrote.types import ByroteError, Ledger
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 MICRO_BATCH = 32
 """Units whose gradients are in memory together, until memory says less."""
+ROUNDING = 2**-6
+"""What a clipped gradient may gain where a few bfloat16 products are rounded up, relatively."""
 PROBE = 256
 """Numbers of each parameter that are looked at to see whether the first step moved it."""
 
@@ -71,6 +73,9 @@ class Privatiser:
         self.guarantee, self.engine, self.units, self.randomness = guarantee, engine, units, randomness
         self.refused = tuple(refused)
         self.micro_batch = min(MICRO_BATCH, guarantee.expected_batch_size)
+        narrow = any(is_narrow(parameter) for parameter in engine.parameters.values())
+        norm = guarantee.clipping.norm * (1 - ROUNDING if narrow else 1)
+        self.clipping = replace(guarantee.clipping, norm=norm)  # after rounding, too, no gradient is longer than stated
         self.bad = 0
         """Units so far whose gradient was not finite; outside the guarantee."""
 
@@ -99,13 +104,14 @@ class Privatiser:
         seen = torch.tensor(counts, dtype=torch.float64, device=self.engine.loss.device)
         distributed.sum_over_processes([*sums.values(), seen])
         for name, parameter in parameters.items():
-            parameter.grad = sums[name].div_(g.expected_batch_size)
+            parameter.grad = sums[name].div_(g.expected_batch_size).to(parameter.dtype)
         self.bad += int(seen[2])
         return float(seen[0] / seen[1]) if seen[1] else None
 
     def _clipped(self, units: Sequence[Unit]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """Clipped sums, and the units' losses (NaN where the gradient was not finite), over micro-batches.
 
+        Sums are of float32 at least: in bfloat16, one unit more would round the others' sum to somewhere else.
         Out of memory halves these and starts the batch again; the sum does not depend on them.
         """
         import torch
@@ -132,25 +138,23 @@ class Privatiser:
         sums: dict[str, torch.Tensor] = {}
         losses = [torch.zeros(0)]
         for first in range(0, len(units), self.micro_batch):
-            part = self.engine.clipped_sums(units[first : first + self.micro_batch], self.guarantee.clipping)
+            part = self.engine.clipped_sums(units[first : first + self.micro_batch], self.clipping)
             losses.append(_finite_losses(part))
-            if not sums:
-                sums = part.sums
-            else:
-                for name, value in part.sums.items():
-                    sums[name].add_(value)
-        empty = {name: torch.zeros_like(parameter) for name, parameter in self.engine.parameters.items()}
-        return sums or empty, torch.cat(losses)
+            for name, value in part.sums.items():
+                sums[name] = sums[name].add_(value) if name in sums else wide(value)
+        if not sums:
+            sums = {name: torch.zeros_like(wide(parameter)) for name, parameter in self.engine.parameters.items()}
+        return sums, torch.cat(losses)
 
-    def ledger(self, steps: int, epochs: Sequence[tuple[int, int, float]] = ()) -> Ledger:
-        """The account after so many steps."""
+    def ledger(self, steps: int, epochs: Sequence[tuple[int, int, float]] = (), *, with_profile: bool = True) -> Ledger:
+        """The account after so many steps. The profile takes a second or two and is wanted only in the end."""
         g, rate = self.guarantee, self.guarantee.sampling_rate
         spent, loose = Spent(math.inf, "none"), None
         points: tuple[tuple[float, float], ...] = ()
         if g.claimed:
             spent = epsilon_of(g.noise_multiplier, rate, steps, g.delta, g.accountant)
             loose = epsilon_of(g.noise_multiplier, rate, steps, g.delta, "rdp").epsilon
-            points = profile(g.noise_multiplier, rate, steps)
+            points = profile(g.noise_multiplier, rate, steps) if with_profile else ()
         return Ledger(
             epsilon=spent.epsilon,
             delta=g.delta,
