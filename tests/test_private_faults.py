@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from byrote.objectives.batching import Batch
-from byrote.objectives.lm import Decoder, owners
+from byrote.objectives.lm import Decoder
 from byrote.training import private as private_module
 from byrote.training.losses import TextLoss
 from byrote.training.per_example import Clipped, Clipping, Engine, EngineUnsuited, Factors, Unit
@@ -234,7 +234,7 @@ def the_batches_token_mean(patch: pytest.MonkeyPatch) -> None:
         logits = decoder.logits(decoder.rows(batch))
         losses = torch.nn.functional.cross_entropy(logits.float(), batch.targets, reduction="none")
         examples = len(batch.input_ids)
-        total = torch.zeros(examples, dtype=losses.dtype).index_add(0, owners(batch), losses)
+        total = torch.zeros(examples, dtype=losses.dtype).index_add(0, batch.owners, losses)
         return total / len(losses) * examples
 
     patch.setattr("byrote.training.losses.per_example_loss", wrong)

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from byrote.methods.full import Full
-from byrote.objectives.batching import Batch, encode
+from byrote.objectives.batching import collate, encode
 from byrote.objectives.lm import Decoder, per_example_loss
 from byrote.report.results import Results
 from byrote.runner.private_runs import rehearsed
@@ -352,7 +352,7 @@ def test_a_saved_adapter_is_what_was_trained_and_states_its_account(folder: Path
     by_key = {row["text_key"]: row for row in table.to_pylist()}
     text = sorted(texts_by_part(folder, tmp_path)["validation"])[0]
     (example,) = encode(make_tokenizer(), [text], 32)
-    batch = Batch(torch.tensor([example.ids]), torch.ones(1, len(example.ids), dtype=torch.int64))
+    batch = collate([example], 0)
     loss = float(per_example_loss(Decoder(model.eval()), batch)[0])
     log_prob = by_key[text_key(text)]["log_prob"]
     assert loss == pytest.approx(-sum(log_prob) / len(log_prob), rel=1e-4)
