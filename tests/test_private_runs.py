@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from byrote.methods.full import Full
-from byrote.objectives.batching import collate, encode
+from byrote.objectives.batching import Batch, collate, encode
 from byrote.objectives.lm import Decoder, per_example_loss
 from byrote.report.results import Results
 from byrote.runner.private_runs import rehearsed
