@@ -31,7 +31,7 @@ class AdaLoRA(Reparametrised):
 
     learning_rates: ClassVar[tuple[float, ...]] = (5e-4, 2e-3, 1e-2, 3e-2)
     not_private: ClassVar[str] = (
-        "adalora chooses its ranks by the records' gradients, and byrote makes only the updates private; take lora"
+        "adalora chooses its ranks by gradients as it trains, which byrote has not tested under privacy; take lora"
     )
 
     init_r: Annotated[int, Field(ge=2)] = 12
