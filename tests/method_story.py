@@ -24,6 +24,29 @@ from conftest import FAMILIES, make_classifier, make_model, make_texts, make_tok
 
 SUBJECTS = (*FAMILIES, "llama, labels", "bert, labels")
 """Language models by family, and classifiers."""
+NO_BIAS = "this {} model has no bias terms, so nothing would train"
+CONV1D = "PEFT refuses {} on gpt2 models: Target module"
+NO_ADAPTION = "PEFT refuses ADAPTION_PROMPT on {} models: Unsupported model type"
+REFUSED: dict[tuple[str, str], str] = {
+    **{("bitfit", name): NO_BIAS.format(name) for name in ("llama", "gemma2", "qwen3")},
+    ("bitfit", "llama, labels"): NO_BIAS.format("llama"),
+    **{(name, "gpt2"): CONV1D.format(name.upper()) for name in ("hra", "loha", "lokr", "oft")},
+    **{("llama-adapter", name): NO_ADAPTION.format(name) for name in ("gpt_neox", "gemma2", "qwen3")},
+    **{("llama-adapter", f"{name}, labels"): "does not train a classification head" for name in ("llama", "bert")},
+    **{("cpt", f"{name}, labels"): "PEFT has it for language models only" for name in ("llama", "bert")},
+    **{("qlora", name): "4-bit matrices need a GPU" for name in SUBJECTS},
+}
+"""What each method is not for, and a part of what it says; every other pair works."""
+VARIANTS: list[dict[str, Any]] = [
+    {"name": "lora", "placement": "mlp"},
+    {"name": "lora", "placement": "both"},
+    {"name": "lora", "target_modules": "all-linear"},
+    {"name": "adapter", "placement": "pfeiffer"},
+    {"name": "prefix-tuning", "prefix_projection": True},
+    {"name": "p-tuning", "encoder_reparameterization_type": "LSTM"},
+    {"name": "cpt", "cpt_token_ids": [5, 6, 7]},
+]
+"""Settings that make another network of a method."""
 PLAN = Plan(
     epochs=3, batch_size=4, learning_rate=1e-2, warmup_ratio=0, lr_scheduler_type="constant", weight_decay=0,
     max_grad_norm=None, seed=0, max_steps=3,

@@ -16,34 +16,11 @@ from byrote.registry import discover, make
 from byrote.training.loop import Plan
 from byrote.types import StudyError
 from conftest import make_model
-from method_story import SUBJECTS, attach, outputs, story, subject, train
+from method_story import REFUSED, SUBJECTS, VARIANTS, attach, outputs, story, subject, train
 
 METHODS: dict[str, type[Method]] = discover("method")  # type: ignore[assignment]
 
-NO_BIAS = "this {} model has no bias terms, so nothing would train"
-CONV1D = "PEFT refuses {} on gpt2 models: Target module"
-NO_ADAPTION = "PEFT refuses ADAPTION_PROMPT on {} models: Unsupported model type"
-REFUSED: dict[tuple[str, str], str] = {
-    **{("bitfit", name): NO_BIAS.format(name) for name in ("llama", "gemma2", "qwen3")},
-    ("bitfit", "llama, labels"): NO_BIAS.format("llama"),
-    **{(name, "gpt2"): CONV1D.format(name.upper()) for name in ("hra", "loha", "lokr", "oft")},
-    **{("llama-adapter", name): NO_ADAPTION.format(name) for name in ("gpt_neox", "gemma2", "qwen3")},
-    **{("llama-adapter", f"{name}, labels"): "does not train a classification head" for name in ("llama", "bert")},
-    **{("cpt", f"{name}, labels"): "PEFT has it for language models only" for name in ("llama", "bert")},
-    **{("qlora", name): "4-bit matrices need a GPU" for name in SUBJECTS},
-}
-"""What each method is not for, and a part of what it says; every other pair works."""
 WORKS = [(method, name) for method in METHODS for name in SUBJECTS if (method, name) not in REFUSED]
-VARIANTS: list[dict[str, Any]] = [
-    {"name": "lora", "placement": "mlp"},
-    {"name": "lora", "placement": "both"},
-    {"name": "lora", "target_modules": "all-linear"},
-    {"name": "adapter", "placement": "pfeiffer"},
-    {"name": "prefix-tuning", "prefix_projection": True},
-    {"name": "p-tuning", "encoder_reparameterization_type": "LSTM"},
-    {"name": "cpt", "cpt_token_ids": [5, 6, 7]},
-]
-"""Settings that make another network of a method."""
 TOLERANCE = 1e-5
 """Of logits of size 5, in float32. PiSSA and HRA take a matrix apart and put it together again."""
 
@@ -94,6 +71,15 @@ def test_an_adapter_trains_exactly_what_peft_calls_the_methods_and_the_head(meth
         prefix = PEFT_TYPE_TO_PREFIX_MAPPING[config.peft_type].replace("adaption_prompt_", "adaption_")  # gates too
         everything = {key for key in told.trainable | told.frozen if prefix in key}
         assert own == everything
+
+
+@pytest.mark.parametrize("method", [method for method, name in WORKS if name == "llama"])
+def test_attaching_again_gives_the_same_model(method: str) -> None:
+    """A resumed run attaches anew and restores what trains: all else must come out the same, to the bit."""
+    one, two = (attach("llama", method).model.state_dict() for _ in range(2))
+    assert list(one) == list(two)
+    for key, value in one.items():
+        assert torch.equal(value, two[key]), key
 
 
 @pytest.mark.parametrize("spec", VARIANTS, ids=str)
