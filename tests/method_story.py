@@ -41,6 +41,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"name": "lora", "placement": "mlp"},
     {"name": "lora", "placement": "both"},
     {"name": "lora", "target_modules": "all-linear"},
+    {"name": "oft", "placement": "both"},
     {"name": "adapter", "placement": "pfeiffer"},
     {"name": "prefix-tuning", "prefix_projection": True},
     {"name": "p-tuning", "encoder_reparameterization_type": "LSTM"},
@@ -114,6 +115,7 @@ def load_again(name: str, model: nn.Module, *, adapter: bool) -> nn.Module:
         # PEFT 0.21 asks transformers 5 by an old name.
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
         warnings.filterwarnings("ignore", "Unsupported layer type", UserWarning)  # a norm has no in_features
+        warnings.filterwarnings("ignore", "Invalid `oft_block_size`", UserWarning)  # told in a note
         if adapter:
             model.save_pretrained(Path(folder), save_embedding_layers=False)  # type: ignore[operator]
             return PeftModel.from_pretrained(subject(name), folder)

@@ -248,7 +248,13 @@ def test_another_program_loads_an_adapter_after_one_line(tmp_path: Path) -> None
     model.save_pretrained(tmp_path, save_embedding_layers=False)
     words = [sys.executable, "-c", PLAIN, str(tmp_path), str(Path(__file__).parent)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert done.stdout.split() == ["BOTTLENECK", "16"], done.stderr
+    assert done.stdout.split() == ["BYROTE_BOTTLENECK", "16"], done.stderr
+
+
+def test_oft_says_which_block_size_it_took() -> None:
+    notes = attach("llama", {"name": "oft", "placement": "mlp"}).notes
+    assert notes == ("oft: oft_block_size 32 does not divide the inputs of every matrix; there PEFT took 24.",)
+    assert attach("llama", "oft").notes == ()
 
 
 def test_cpt_keeps_every_token_near_its_start() -> None:

@@ -29,7 +29,7 @@ class AdaLoRA(Reparametrised):
     keeps P and Q near orthogonal; its term is part of the training gradient, not of any reported loss.
     """
 
-    learning_rates: ClassVar[tuple[float, ...]] = (5e-4, 2e-3, 1e-2, 3e-2)
+    learning_rates: ClassVar[tuple[float, ...]] = (1e-3, 5e-3, 2e-2, 5e-2)
     not_private: ClassVar[str] = (
         "adalora chooses its ranks by gradients as it trains, which byrote has not tested under privacy; take lora"
     )

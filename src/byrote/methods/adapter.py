@@ -27,7 +27,7 @@ class Adapter(Method):
 
     family: ClassVar[Literal["parameter", "prompt"]] = "parameter"
     subfamily: ClassVar[Literal["selective", "reparametrised", "additive", "prompt"]] = "additive"
-    learning_rates: ClassVar[tuple[float, ...]] = (1e-4, 5e-4, 2e-3, 1e-2)
+    learning_rates: ClassVar[tuple[float, ...]] = (1e-4, 5e-4, 2e-3, 5e-3)
 
     placement: Literal["houlsby", "pfeiffer"] = "houlsby"
     bottleneck_size: Annotated[int, Field(ge=1)] = 16

@@ -112,8 +112,10 @@ class PromptMethod(Method):
     def attach_prompt(self, model: PreTrainedModel, config: PromptLearningConfig) -> Attached:
         """`attach_peft`, with the model's shape spelt out: PEFT looks for names that not every family has."""
         shape = model.config.get_text_config()
-        config.token_dim, config.num_layers = shape.hidden_size, shape.num_hidden_layers
-        config.num_attention_heads = shape.num_attention_heads
+        config.num_layers, config.num_attention_heads = shape.num_hidden_layers, shape.num_attention_heads
+        embedding = model.get_input_embeddings().get_parameter("weight")  # narrower than the model in some encoders
+        in_attention = config.peft_type == "PREFIX_TUNING"
+        config.token_dim = shape.hidden_size if in_attention else embedding.shape[1]
         return attach_peft(model, config)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-NAME = "bottleneck"
+NAME = "byrote_bottleneck"
 
 
 def know_bottleneck() -> None:

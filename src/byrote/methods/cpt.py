@@ -27,7 +27,7 @@ class CPT(PromptMethod):
     """
 
     tasks: ClassVar[tuple[str, ...]] = ("lm", "completion")
-    learning_rates: ClassVar[tuple[float, ...]] = (1e-4, 1e-3, 1e-2, 3e-2)
+    learning_rates: ClassVar[tuple[float, ...]] = (1e-4, 1e-3, 3e-3, 1e-2)
 
     cpt_token_ids: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(None, min_length=1)
     opt_projection_epsilon: Annotated[float, Field(gt=0)] = 0.1

@@ -22,7 +22,7 @@ class HRA(Reparametrised):
     reflections orthogonal to each other (Gram-Schmidt). Not for GPT-2's Conv1D.
     """
 
-    learning_rates: ClassVar[tuple[float, ...]] = (1e-3, 5e-3, 2e-2, 1e-1)
+    learning_rates: ClassVar[tuple[float, ...]] = (5e-4, 2e-3, 1e-2, 3e-2)
 
     r: Annotated[int, Field(ge=2, multiple_of=2)] = 8
     apply_GS: bool = False

@@ -11,8 +11,8 @@ from byrote.registry import register
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-KEYS_AND_VALUES = ("k_proj", "v_proj", "key", "value", "k_lin", "v_lin", "c_attn", "query_key_value")
-"""As families call them. The fused matrices of GPT-2 and GPT-NeoX hold the queries too, which are then scaled too."""
+KEYS_AND_VALUES = ("k_proj", "v_proj", "key", "value", "k_lin", "v_lin", "c_attn", "query_key_value", "Wqkv")
+"""As families call them. The fused ones, the last three, hold the queries too, which are then scaled too."""
 
 
 @register("method", "ia3")

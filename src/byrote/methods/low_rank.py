@@ -12,8 +12,8 @@ from byrote.methods.blocks import Placement, feed_forward_layers, is_transposed
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-# Attention's query and value projections, as in LoRA's paper; GPT-2 and GPT-NeoX keep them in one
-# fused matrix. A family that is missing here falls to PEFT's own table.
+# Attention's query and value projections, as in LoRA's paper; GPT-2, GPT-NeoX and ModernBERT keep them in
+# one fused matrix. A family that is missing here falls to PEFT's own table.
 ATTENTION = {
     "llama": ("q_proj", "v_proj"),
     "mistral": ("q_proj", "v_proj"),
@@ -25,6 +25,8 @@ ATTENTION = {
     "gpt2": ("c_attn",),
     "gpt_neox": ("query_key_value",),
     "distilbert": ("q_lin", "v_lin"),
+    "albert": ("query", "value"),
+    "modernbert": ("Wqkv",),
 }
 
 

@@ -22,7 +22,7 @@ class RandLoRA(Reparametrised):
     Albert et al. 2025 (2502.00987). A larger `r` means *fewer* trained numbers: width / r bases are mixed.
     """
 
-    learning_rates: ClassVar[tuple[float, ...]] = (1e-4, 5e-4, 2e-3, 1e-2)
+    learning_rates: ClassVar[tuple[float, ...]] = (5e-5, 2e-4, 1e-3, 3e-3)
 
     r: Annotated[int, Field(ge=1)] = 32
     randlora_alpha: Annotated[int, Field(gt=0)] = 640
