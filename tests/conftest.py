@@ -53,6 +53,32 @@ def make_model(family: str, **changes: object) -> PreTrainedModel:
     return model.eval()
 
 
+ENCODER = {
+    "vocab_size": 64,
+    "pad_token_id": 0,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 64,
+}
+
+
+def make_classifier(family: str, labels: int = 3) -> PreTrainedModel:
+    """A random sequence-classification model of a decoder family or of BERT, with large weights as above."""
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    config = AutoConfig.for_model(family, **{**FAMILIES.get(family, ENCODER), "num_labels": labels})
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.ndim > 1:
+                    parameter.normal_(0, 0.2)
+    return model.eval()
+
+
 def make_tokenizer() -> PreTrainedTokenizerFast:
     """One id per word; pad is the end-of-text token, as in SmolLM2."""
     vocabulary = {token: index for index, token in enumerate(["<eos>", "<unk>", "<bos>", "<x>", *WORDS])}

@@ -21,6 +21,7 @@ from byrote.console import LiveProgress, PlainProgress, listing
 from byrote.methods.full import Full
 from byrote.methods.lora import LoRA
 from byrote.methods.prompt_tuning import PromptTuning
+from byrote.registry import names
 from byrote.runner.plan import plan
 from byrote.runner.study import run
 from byrote.store import Manifest
@@ -70,7 +71,9 @@ SLOW = ["torch", "transformers", "peft", "accelerate", "datasets", "scipy", "pan
 """What makes a start slow. Seconds are not asserted: they are the machine's."""
 
 
-@pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["init", "--help"], ["list"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "words", [["--help"], ["run", "--help"], ["init", "--help"], ["list"], ["list", "methods"]], ids=" ".join
+)
 def test_help_and_lists_load_nothing_slow(words: list[str]) -> None:
     program = START.format(words=words, heavy=SLOW)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -91,6 +94,11 @@ def test_lists(byrote: Called) -> None:
         assert name in out
     _, out, _ = byrote("list", "methods")
     assert "lora" in out and "perplexity" not in out
+    rows = {line.split()[0]: line for line in out.splitlines() if line.split()}
+    assert sum(name in names("method") for name in rows) == len(names("method")) >= 22
+    for part in ("parameter", "reparametrised", "1.19%", " all ", "bookkeeping", "Low-rank updates"):
+        assert part in rows["lora"]
+    assert rows["bitfit"].count(" - ") == 2 and "lm, completion " in rows["cpt"]
     assert listing("studies").row_count >= 1
 
 
@@ -319,7 +327,7 @@ NEW_ATTACK = '''
 from typing import ClassVar
 
 from byrote.attacks.base import Evidence, MembershipAttack
-from byrote.registry import register
+from byrote.registry import names, register
 from byrote.types import Unscorable
 
 

@@ -12,18 +12,20 @@ from typing import TYPE_CHECKING, Any
 from byrote._version import __version__
 
 if TYPE_CHECKING:
+    from byrote.methods.bottleneck import know_bottleneck
     from byrote.report.results import Results
     from byrote.runner import run
     from byrote.study import Study
     from byrote.types import ByroteError, StudyError
 
-__all__ = ["ByroteError", "Results", "Study", "StudyError", "__version__", "run"]
+__all__ = ["ByroteError", "Results", "Study", "StudyError", "__version__", "know_bottleneck", "run"]
 
 _HOME = {
     "ByroteError": "byrote.types",
     "Results": "byrote.report.results",
     "Study": "byrote.study",
     "StudyError": "byrote.types",
+    "know_bottleneck": "byrote.methods.bottleneck",
     "run": "byrote.runner",
 }
 

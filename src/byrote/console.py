@@ -134,6 +134,8 @@ def listing(what: str | None) -> Table:
 
     from byrote.study import shipped_studies
 
+    if what == "methods":
+        return _methods()
     table = Table(show_edge=False, header_style="bold")
     for column in ("kind", "name", "what it is"):
         table.add_column(column, no_wrap=column != "what it is")
@@ -146,6 +148,32 @@ def listing(what: str | None) -> Table:
         for name, path in shipped_studies().items():
             first = path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ").strip()
             table.add_row("study", name, first)
+    return table
+
+
+def _methods() -> Table:
+    """Every method, with what is known of it without loading a model."""
+    from rich.table import Table
+
+    from byrote.methods.base import Method
+    from byrote.methods.facts import MODEL, facts_of
+
+    table = Table(
+        show_edge=False,
+        header_style="bold",
+        caption=f"Trains and engine: on {MODEL}, with default settings; '-': not for that model, refused, or not "
+        f"measured. All tasks: {', '.join(Method.tasks)}.",
+        caption_justify="left",
+    )
+    for column in ("name", "family", "subfamily", "trains", "tasks", "private engine", "what it is"):
+        table.add_column(column, no_wrap=column != "what it is", justify="right" if column == "trains" else "left")
+    for name, kind in discover("method").items():
+        if issubclass(kind, Method):
+            known = facts_of(name)
+            tasks = "all" if kind.tasks == Method.tasks else ", ".join(kind.tasks)
+            table.add_row(
+                name, kind.family, kind.subfamily, known.share_in_words(), tasks, known.engine or "-", kind.summary()
+            )
     return table
 
 

@@ -19,6 +19,7 @@ class Full(Method):
     """
 
     family: ClassVar[Literal["parameter", "prompt"]] = "parameter"
+    subfamily: ClassVar[Literal["selective", "reparametrised", "additive", "prompt"]] = "selective"
     learning_rates: ClassVar[tuple[float, ...]] = (1e-5, 5e-5, 2e-4, 1e-3)
     is_adapter: ClassVar[bool] = False
 

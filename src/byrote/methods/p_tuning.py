@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from byrote.methods.base import Attached, PromptMethod, attach_peft
+from byrote.methods.base import Attached, PromptMethod, task_type
 from byrote.registry import register
 
 if TYPE_CHECKING:
@@ -30,12 +30,12 @@ class PTuning(PromptMethod):
 
     def attach(self, model: PreTrainedModel) -> Attached:
         """The virtual tokens and their network trainable."""
-        from peft import PromptEncoderConfig, TaskType
+        from peft import PromptEncoderConfig
 
-        return attach_peft(
+        return self.attach_prompt(
             model,
             PromptEncoderConfig(
-                task_type=TaskType.CAUSAL_LM,
+                task_type=task_type(model),
                 num_virtual_tokens=self.num_virtual_tokens,
                 encoder_reparameterization_type=self.encoder_reparameterization_type,
                 encoder_hidden_size=self.encoder_hidden_size or model.config.hidden_size,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
-from byrote.methods.base import Attached, PromptMethod, attach_peft
+from byrote.methods.base import Attached, PromptMethod, task_type
 from byrote.registry import register
 
 if TYPE_CHECKING:
@@ -28,12 +28,12 @@ class PrefixTuning(PromptMethod):
 
     def attach(self, model: PreTrainedModel) -> Attached:
         """The prefix (and its MLP, where asked for) trainable."""
-        from peft import PrefixTuningConfig, TaskType
+        from peft import PrefixTuningConfig
 
-        return attach_peft(
+        return self.attach_prompt(
             model,
             PrefixTuningConfig(
-                task_type=TaskType.CAUSAL_LM,
+                task_type=task_type(model),
                 num_virtual_tokens=self.num_virtual_tokens,
                 prefix_projection=self.prefix_projection,
                 encoder_hidden_size=self.encoder_hidden_size or model.config.hidden_size,

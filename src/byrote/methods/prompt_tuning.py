@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from byrote.methods.base import Attached, PromptMethod, attach_peft
+from byrote.methods.base import Attached, PromptMethod, task_type
 from byrote.registry import register
 
 if TYPE_CHECKING:
@@ -25,12 +25,12 @@ class PromptTuning(PromptMethod):
 
     def attach(self, model: PreTrainedModel) -> Attached:
         """The virtual tokens' embeddings trainable."""
-        from peft import PromptTuningConfig, TaskType
+        from peft import PromptTuningConfig
 
-        return attach_peft(
+        return self.attach_prompt(
             model,
             PromptTuningConfig(
-                task_type=TaskType.CAUSAL_LM,
+                task_type=task_type(model),
                 num_virtual_tokens=self.num_virtual_tokens,
                 prompt_tuning_init=self.prompt_tuning_init,
             ),

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from byrote.methods.base import Method
+from byrote.registry import make
 from byrote.study import Experiment
 from byrote.study.privacy import Privacy
 from byrote.types import Ledger, Record, StudyError
@@ -101,6 +103,9 @@ def tested_engine(
 
 def promised(experiment: Experiment, privacy: Privacy, records: Sequence[Record]) -> tuple[Guarantee, list[list[int]]]:
     """What a run over these records promises, and the examples of each unit. Raises StudyError."""
+    method = make("method", experiment.method)
+    if isinstance(method, Method) and method.not_private:
+        raise StudyError(f"private training refused: {method.not_private}")
     guarantee = guarantee_of(experiment, privacy)
     units = units_of(records, privacy.unit)
     if experiment.trains_on != "members":

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from byrote.methods.base import Method
+from byrote.methods.base import Attached, Method
 from byrote.runner import tables
 from byrote.runner.context import Context
 from byrote.runner.environment import DECISIVE, describe, versions
@@ -148,7 +148,7 @@ class TrainedRun(Run):
         with seeded(self._seed("training")):
             attached = self.method.attach(self.context.load_model().model)
             model = attached.model
-            training, target = self._training(model, splits)
+            training, target = self._training(attached, splits)
             if self._resumed(training, records):
                 validation, stopped = self._epochs(training, target, splits, records)
                 notes = [*attached.notes, *self._notes(training, target, splits)]
@@ -191,12 +191,12 @@ class TrainedRun(Run):
         """A seed of its own for each purpose, from the experiment's."""
         return int(identity({"seed": self.experiment.seed, "purpose": purpose})[:8], 16)
 
-    def _training(self, model: nn.Module, splits: Splits) -> tuple[Training, Target]:
+    def _training(self, attached: Attached, splits: Splits) -> tuple[Training, Target]:
         from byrote.target import reader_of
         from byrote.training.loop import Training
         from byrote.training.losses import example_loss, only_the_head_trains
 
-        context = self.context
+        context, model = self.context, attached.model
         frozen_body = only_the_head_trains(reader_of(model, self.experiment.objective))
         target = self.target(model, remember=frozen_body)
         self._check_room(model, target, splits)
@@ -217,6 +217,7 @@ class TrainedRun(Run):
                 done, "" if loss is None else f"loss {loss:.3f}"
             ),
             private=self._privatiser(model, loss, target, splits, usable) if self.privacy else None,
+            regimen=attached.regimen,
         )
         return training, target
 

@@ -142,6 +142,7 @@ def _prompts_of_every_row(model: nn.Module) -> Iterator[None]:
     if not isinstance(model, PeftModel) or model.active_peft_config.peft_type not in (
         PeftType.PROMPT_TUNING,
         PeftType.P_TUNING,
+        PeftType.CPT,
     ):
         yield
         return

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -21,10 +21,35 @@ from byrote.training.state import LossPoint, Position
 from byrote.types import ByroteError, Diverged, Ledger
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 SAVE_SECONDS = 60.0
 """A state is saved at least so often, unless saving itself takes more than a twentieth of the time."""
+
+
+class Regimen(Protocol):
+    """What a method does in training besides following the gradient of the loss; `methods.base` says it in full."""
+
+    def begin(self, steps: int) -> None:
+        """Before the first step of a run or of what is left of it."""
+        ...
+
+    def penalty(self) -> torch.Tensor:
+        """() added to every batch's loss, but to no reported one."""
+        ...
+
+    def after_step(self, step: int) -> None:
+        """After optimiser step `step`, from 1."""
+        ...
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """To be saved."""
+        ...
+
+    def restore(self, state: dict[str, torch.Tensor]) -> None:
+        """As it was saved."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +88,7 @@ class Training:
     `on_step(done, steps, loss)` is called after every step. With `private` the batches are Poisson
     draws and the gradients are what it makes of them; everything else is the same. Started in
     several processes, each does its share of every batch, and all end with the same weights.
+    `regimen` is what the method does besides; it goes with no privacy.
     """
 
     def __init__(
@@ -75,9 +101,13 @@ class Training:
         device: str = "cpu",
         on_step: Callable[[int, int, float | None], None] = lambda done, steps, loss: None,
         private: Privatiser | None = None,
+        regimen: Regimen | None = None,
     ) -> None:
         import torch
         from accelerate import Accelerator
+
+        if private and regimen:
+            raise ByroteError("this method does more in training than follow the gradient, so privacy is not promised")
 
         self.loss, self.lengths, self.plan, self.device, self.on_step = loss, lengths, plan, device, on_step
         self.parameters = training_state.trainable(model)
@@ -91,6 +121,9 @@ class Training:
         self.position = Position(micro_batch_size=private.micro_batch if private else plan.batch_size)
         self.steps = private.guarantee.steps if private else plan.steps(len(lengths))
         self._last_save, self._save_seconds = time.monotonic(), 0.0
+        self.regimen = regimen
+        if regimen:
+            regimen.begin(self.steps)
 
     def resume(self, path: Path) -> None:
         """Go on from a state that `save` wrote."""
@@ -103,6 +136,8 @@ class Training:
                 raise ByroteError(f"the saved state is of step {position.step}, its account of step {ledger.steps}")
             self.private.go_on_from(ledger)
             self.private.micro_batch, self.private.bad = position.micro_batch_size, position.bad_gradients
+        if self.regimen:
+            self.regimen.restore(training_state.load_regimen(path))
         self.position = position
 
     def ledger(self, *, with_profile: bool = True) -> Ledger | None:
@@ -124,7 +159,8 @@ class Training:
         started = time.monotonic()
         ledger = self.ledger(with_profile=False)
         self.position.ledger = asdict(ledger) if ledger else None
-        training_state.save(path, self.parameters, self.optimizer, self.position)
+        kept = self.regimen.state() if self.regimen else None
+        training_state.save(path, self.parameters, self.optimizer, self.position, kept)
         self._last_save, self._save_seconds = time.monotonic(), time.monotonic() - started
 
     @property
@@ -180,6 +216,8 @@ class Training:
         if first:
             first.check()
         self.position.step += 1
+        if self.regimen:
+            self.regimen.after_step(self.position.step)
         self.position.tokens += sum(self.lengths[index] for unit in batch for index in unit)
         self.position.losses.append(LossPoint(self.position.step, epoch + 1, rate, loss))
         self.on_step(self.position.step, self.steps, loss)
@@ -200,6 +238,8 @@ class Training:
                 f"training diverged: the loss was {loss} at step {self.position.step + 1} with learning rate "
                 f"{self.plan.learning_rate:g}. Use a lower learning_rate, or auto."
             )
+        if self.regimen:  # after the processes' sum, so that it counts once
+            self.accelerator.backward(self.regimen.penalty())
         if self.plan.max_grad_norm is not None:
             self.accelerator.clip_grad_norm_(self.parameters.values(), self.plan.max_grad_norm)
         return loss

@@ -1,8 +1,8 @@
 """The full state of a training run, so that a killed run goes on and ends with the same weights.
 
 PEFT's prompt-family adapters cannot be reloaded as trainable, so byrote keeps its own: every
-trainable parameter, AdamW's two moments, the random generators and the position, in one
-safetensors file whose header carries the rest as JSON.
+trainable parameter, AdamW's two moments, the random generators, what a method's regimen keeps, and
+the position, in one safetensors file whose header carries the rest as JSON.
 """
 
 from __future__ import annotations
@@ -75,11 +75,18 @@ def set_random_state(state: dict[str, torch.Tensor]) -> None:
         torch.cuda.set_rng_state(state["cuda"])
 
 
-def save(path: Path, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer, position: Position) -> None:
-    """Write the whole state to `path`."""
+def save(
+    path: Path,
+    parameters: dict[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    position: Position,
+    regimen: dict[str, torch.Tensor] | None = None,
+) -> None:
+    """Write the whole state to `path`; `regimen` is what the method's own part of training keeps."""
     from safetensors.torch import save_file
 
     tensors = {f"random/{name}": value for name, value in random_state().items()}
+    tensors |= {f"regimen/{name}": value.detach().contiguous() for name, value in (regimen or {}).items()}
     for name, parameter in parameters.items():
         tensors[f"weight/{name}"] = parameter.detach().contiguous()
         moments = optimizer.state.get(parameter, {})
@@ -106,3 +113,13 @@ def load(path: Path, parameters: dict[str, nn.Parameter], optimizer: torch.optim
                 }
         set_random_state({name.split("/")[1]: file.get_tensor(name) for name in names if name.startswith("random/")})
     return position
+
+
+def load_regimen(path: Path) -> dict[str, torch.Tensor]:
+    """What a saved state holds of a method's regimen."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        return {
+            key.removeprefix("regimen/"): file.get_tensor(key) for key in set(file.keys()) if key.startswith("regimen/")
+        }

@@ -1,0 +1,45 @@
+"""LoHa."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from pydantic import Field
+
+from byrote.methods.base import Attached, attach_peft, task_type
+from byrote.methods.low_rank import Reparametrised
+from byrote.registry import register
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@register("method", "loha")
+class LoHa(Reparametrised):
+    """Updates that are the elementwise product of two low-rank ones, so of rank up to r squared.
+
+    Hyeon-Woo et al. 2021 (2108.06098); for language models Yeh et al. 2023 (2309.14859). Not for GPT-2's Conv1D.
+    """
+
+    learning_rates: ClassVar[tuple[float, ...]] = (5e-4, 2e-3, 1e-2, 3e-2)
+
+    r: Annotated[int, Field(ge=1)] = 8
+    alpha: Annotated[int, Field(gt=0)] = 16
+    rank_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    module_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    def attach(self, model: PreTrainedModel) -> Attached:
+        """The four factors of each matrix trainable."""
+        from peft import LoHaConfig
+
+        return attach_peft(
+            model,
+            LoHaConfig(
+                task_type=task_type(model),
+                r=self.r,
+                alpha=self.alpha,
+                rank_dropout=self.rank_dropout,
+                module_dropout=self.module_dropout,
+                target_modules=self.targets(model),
+            ),
+        )
