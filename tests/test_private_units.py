@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from byrote.training.layers import Layout, Product
 from byrote.training.per_example import Clipping, rows_of, squares
+from byrote.training.private import ROUNDING
 from byrote.training.sampling import RepeatableRandomness, some_of
 from private_checks import (
     CLIP,
@@ -120,6 +122,24 @@ def test_rounding_gives_no_unit_more_influence(engine: str) -> None:
     assert privatiser.gradients(batch) is not None
     assert all(p.grad is not None and p.grad.dtype == torch.bfloat16 for p in made.parameters.values())
     assert privatiser.ledger(1).clip_norm == CLIP
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("apart", [0.05, 0.2, 1.0])
+def test_a_norm_is_not_rounded_away_where_places_cancel(apart: float, dtype: torch.dtype, packed: bool) -> None:
+    """Neighbouring places pull against each other; by how much they differ is what is left of the gradient."""
+    places = 64
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        a = 2 * torch.randn(64) + apart * torch.randn(places, 64)
+        signs = torch.tensor([1.0, -1.0]).repeat(places // 2)
+        g = signs[:, None] * torch.nn.functional.normalize(torch.randn(512), dim=0) / places
+    a, g = a.to(dtype), g.to(dtype)
+    kept = Product(a, g, True, False) if packed else Product(a[None], g[None], False, False)
+    layout = Layout(1, 1, (places,))
+    length = float(kept.squared(layout)[0].sqrt())
+    assert float(kept.sum(torch.ones(1), layout).double().norm()) <= length * (1 + ROUNDING / 2)
 
 
 def test_rows_of_units_of_unequal_size() -> None:

@@ -232,6 +232,11 @@ def test_a_state_without_its_earlier_epochs_starts_again(
     assert differing(run_facts_of(study, tmp_path / "cut"), whole) == []
 
 
+def write_as_if_trained_with_an_old_torch(run_folder: RunFolder) -> None:
+    environment = run_folder.read_json("environment.json")
+    run_folder.write_json("environment.json", environment | {"versions": environment["versions"] | {"torch": "1.0"}})
+
+
 def test_a_half_finished_run_does_not_go_on_under_other_libraries(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save_every_step: None
 ) -> None:
@@ -239,15 +244,35 @@ def test_a_half_finished_run_does_not_go_on_under_other_libraries(
     whole = run_facts_of(study, tmp_path / "whole")
     kill_in_step(monkeypatch, study, tmp_path / "cut", 5)
     (state,) = (tmp_path / "cut").rglob("state.safetensors")
-    run_folder = Store(state.parents[1]).run(state.parent.name)
-    environment = run_folder.read_json("environment.json")
-    run_folder.write_json("environment.json", environment | {"versions": environment["versions"] | {"torch": "1.0"}})
+    write_as_if_trained_with_an_old_torch(Store(state.parents[1]).run(state.parent.name))
     said: list[str] = []
     progress = Progress()
     monkeypatch.setattr(progress, "say", said.append)
     run(study, tmp_path / "cut", progress=progress)
     assert any(line.startswith("full: starts again, because the libraries changed (torch 1.0 → ") for line in said)
     assert differing(facts(tmp_path / "cut"), whole) == []
+
+
+def test_every_training_of_a_private_run_is_counted(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save_every_step: None
+) -> None:
+    """Each showed the same records: their epsilons add up, also where the last one was interrupted."""
+    study = study_of(folder, privacy={"epsilon": 8}, keep="all")
+
+    def times_trained() -> list[str]:
+        run(study, tmp_path)
+        return [note.partition(", because")[0] for note in run_folder.read_json("training.json")["notes"]]
+
+    kill_in_step(monkeypatch, study, tmp_path, 5)
+    (state,) = tmp_path.rglob("state.safetensors")
+    run_folder = Store(state.parents[1]).run(state.parent.name)
+    assert times_trained() == []
+    shutil.rmtree(run_folder.path / "weights")
+    kill_in_step(monkeypatch, study, tmp_path, 5)
+    assert times_trained() == ["This run was trained 2 times"]
+    shutil.rmtree(run_folder.path / "weights")
+    write_as_if_trained_with_an_old_torch(run_folder)
+    assert times_trained() == ["This run was trained 3 times"]
 
 
 # --- interrupts ----------------------------------------------------------------------------------

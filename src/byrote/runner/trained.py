@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from byrote.training.private import Privatiser
 
 STATE, DIVERGED, LEDGER, WEIGHTS = "state.safetensors", "diverged.json", "ledger.json", "weights"
+EARLIER = "earlier.json"  # how many trainings of a private run were thrown away after something of them could be seen
 
 
 def mean_loss(stats: Sequence[TokenStats]) -> float:
@@ -59,7 +60,6 @@ class TrainedRun(Run):
         super().__init__(context, experiment)
         self.method, self.label = method, label
         self.preparation_seconds = 0.0
-        self.trained_before = False
 
     def is_done(self, records: Sequence[Record], *, keep: bool) -> bool:
         """Whether the run is trained, scored on these records after every epoch, and its weights kept if asked."""
@@ -126,16 +126,17 @@ class TrainedRun(Run):
         return [f"{name} {before.get(name)} → {now.get(name)}" for name in changed]
 
     def _start_folder(self) -> None:
-        if changed := self._changed_libraries():
-            say = self.context.progress.say
+        changed, say = self._changed_libraries(), self.context.progress.say
+        anew = self.privacy is not None and not self.folder.intact(STATE) and self.folder.path.is_dir()
+        if changed:
             say(f"{self.label}: starts again, because the libraries changed ({', '.join(changed)})")
+        elif anew and self.history():
+            say(f"{self.label}: trained anew, and its old results deleted")
+        if changed or anew:  # another training gives other weights: nothing of two may stand beside each other
+            earlier = (self.folder.read_json(EARLIER) or 0) + bool(self.ledger() or self.history())
             self.folder.clear()
-        elif self.privacy and not self.folder.intact(STATE) and self.folder.path.is_dir():
-            # Another training gives other weights: what is left of this one may not stand beside them.
-            if self.history():
-                self.context.progress.say(f"{self.label}: trained anew, and its old results deleted")
-                self.trained_before = True
-            self.folder.clear()
+            if self.promises and earlier:
+                self.folder.write_json(EARLIER, earlier)
         self.folder.write_json(EXPERIMENT, self.experiment.model_dump(mode="json"))
         self.folder.write_json(ENVIRONMENT, describe(self.context.device))
         if not self.promises:
@@ -332,10 +333,11 @@ class TrainedRun(Run):
     def _private_notes(self, private: Privatiser) -> list[str]:
         """What the report's account does not say."""
         notes = [f"{private.bad} gradients were not finite and counted as zero."] if private.bad else []
-        if self.trained_before:
+        if earlier := self.folder.read_json(EARLIER):
             notes.append(
-                "This run was trained anew, because something of an earlier one was missing. Whoever saw the earlier "
-                "results has seen two runs on the same records, and their epsilons add up."
+                f"This run was trained {earlier + 1} times, because something of the earlier ones was missing or the "
+                "libraries had changed. Whoever saw their results too has seen several runs on the same records, and "
+                "their epsilons add up."
             )
         return notes
 

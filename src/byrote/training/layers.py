@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from byrote.training.per_example import EngineUnsuited
+from byrote.training.per_example import EngineUnsuited, wide
 
 if TYPE_CHECKING:
     import torch
@@ -63,7 +63,7 @@ class Layout:
         """(U, L, L) inner products of a unit's places, made once for each tensor that is kept."""
         key = (tensor.data_ptr(), *tensor.shape, *tensor.stride())
         if key not in self.grams:
-            self.grams[key] = tensor @ tensor.transpose(1, 2)
+            self.grams[key] = inner(tensor)
         return self.grams[key]
 
     def spread(self, factors: torch.Tensor) -> torch.Tensor:
@@ -71,6 +71,16 @@ class Layout:
         import torch
 
         return torch.repeat_interleave(factors, torch.tensor(self.stretches, device=factors.device))
+
+
+def inner(places: torch.Tensor) -> torch.Tensor:
+    """(..., L, L) inner products of places (..., L, d), in float32 at least.
+
+    Where a unit's places cancel, its norm is a small difference of large products: rounded to bfloat16 it may come out
+    as zero, and the gradient would not be clipped.
+    """
+    exact = wide(places)
+    return exact @ exact.transpose(-1, -2)
 
 
 class Kept(ABC):
@@ -125,8 +135,8 @@ class Product(Kept):
 
         if self.packed:
             pairs = zip(layout.split(self.a), layout.split(self.g), strict=True)
-            return torch.stack([((a @ a.T).float() * (g @ g.T).float()).sum() for a, g in pairs]).clamp(min=0)
-        left, right = layout.gram(self.a), self.g @ self.g.transpose(1, 2)
+            return torch.stack([(inner(a).float() * inner(g).float()).sum() for a, g in pairs]).clamp(min=0)
+        left, right = layout.gram(self.a), inner(self.g)
         return (left.float() * right.float()).sum((1, 2)).clamp(min=0)
 
     def sum(self, factors: torch.Tensor, layout: Layout) -> torch.Tensor:
@@ -159,7 +169,7 @@ class Lookup(Kept):
     def squared(self, layout: Layout) -> torch.Tensor:
         """(U,): places that looked up the same entry add before they are squared."""
         same = self.ids[:, :, None] == self.ids[:, None, :]
-        dots = (self.e @ self.e.transpose(1, 2)).float()
+        dots = inner(self.e).float()
         return dots.where(same, 0.0).sum((1, 2)).clamp(min=0)
 
     def sum(self, factors: torch.Tensor, layout: Layout) -> torch.Tensor:
@@ -204,7 +214,7 @@ def _cross(lookup: Lookup, product: Product, layout: Layout) -> torch.Tensor:
     a = layout.split(product.a) if product.packed else list(product.a)
     g = layout.split(product.g) if product.packed else list(product.g)
     parts = [
-        ((e @ a_u.T).float() * g_u[:, ids].T.float()).sum()
+        ((wide(e) @ wide(a_u).T).float() * g_u[:, ids].T.float()).sum()
         for ids, e, a_u, g_u in zip(lookup.ids, lookup.e, a, g, strict=True)
     ]
     return torch.stack(parts)
