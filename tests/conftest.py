@@ -53,22 +53,21 @@ def make_model(family: str, **changes: object) -> PreTrainedModel:
     return model.eval()
 
 
-ENCODER = {
-    "vocab_size": 64,
-    "pad_token_id": 0,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "max_position_embeddings": 64,
+BERT = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+ENCODERS: dict[str, dict[str, object]] = {
+    "bert": BERT,
+    "roberta": BERT,
+    "distilbert": {"dim": 32, "hidden_dim": 48, "n_layers": 2, "n_heads": 4},
 }
 
 
 def make_classifier(family: str, labels: int = 3) -> PreTrainedModel:
-    """A random sequence-classification model of a decoder family or of BERT, with large weights as above."""
+    """A random classifier of a decoder or encoder family, with large weights as above."""
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
-    config = AutoConfig.for_model(family, **{**FAMILIES.get(family, ENCODER), "num_labels": labels})
+    common = {"vocab_size": 64, "max_position_embeddings": 66, "pad_token_id": 0}
+    fields = FAMILIES[family] if family in FAMILIES else {**common, **ENCODERS[family]}
+    config = AutoConfig.for_model(family, **{**fields, "num_labels": labels})
     with torch.random.fork_rng():
         torch.manual_seed(7)
         model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)

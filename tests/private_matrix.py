@@ -1,4 +1,4 @@
-"""Every registered method on every family: which engine gives each record's own gradient, and how exactly.
+"""Every registered method on every family and task: which engine gives each record's own gradient, and how exactly.
 
 `python tests/private_matrix.py` writes the tables into docs/private-training.md. The truth is naive on purpose and
 shares no code with byrote's engines: one unpadded record at a time through the whole model, plain cross-entropy,
@@ -11,7 +11,7 @@ import contextlib
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,14 @@ import torch
 
 from byrote.methods.base import Method, NotForThisModel
 from byrote.objectives.batching import Example, encode
-from byrote.objectives.lm import Decoder
 from byrote.registry import make, names
+from byrote.target import reader_of
 from byrote.training.cost import seeded
 from byrote.training.losses import ExampleLoss, example_loss
 from byrote.training.per_example import Clipping, Engine, EngineUnsuited, Loop, Unit
 from byrote.training.self_test import ENGINES, NOTHING, NoEngine, check, choose_engine, probes
 from byrote.training.state import trainable
-from conftest import FAMILIES, make_model, make_texts, make_tokenizer
+from conftest import FAMILIES, make_classifier, make_model, make_texts, make_tokenizer
 
 DOCS = Path(__file__).parents[1] / "docs" / "private-training.md"
 BEGIN, END = "<!-- matrix: written by tests/private_matrix.py -->", "<!-- end of matrix -->"
@@ -35,6 +35,9 @@ EXACT = 1e-3
 """Relative error of a parameter's clipped gradient sum below which an engine counts as exact."""
 NO_FIT, REFUSED = "does not fit", "refused"
 
+LABELS = 3
+PLACES = (*FAMILIES, "llama, labels", "bert, labels")
+"""Language models of every family, then classifiers: a decoder and an encoder."""
 # Short units make bookkeeping keep products, long ones make it keep gradients: both ways are run.
 LENGTHS = ((12, 7, 3, 2, 9), (40, 31, 24, 36), (17,))
 
@@ -111,11 +114,15 @@ class Cell:
 
 def prepared(variant: Variant, family: str) -> torch.nn.Module:
     """A random model with the method on it, its trainable values moved off where they start."""
-    model = make_model(family, **variant.model)
+    kind, _, labels = family.partition(", ")
+    model = make_classifier(kind, LABELS) if labels else make_model(family, **variant.model)
     tied = variant.model.get("tie_word_embeddings")
-    assert tied is None or tied == (model.get_output_embeddings().weight is model.get_input_embeddings().weight)
+    if tied is not None and not labels:
+        assert tied == (model.get_output_embeddings().weight is model.get_input_embeddings().weight)
     method = make("method", {"name": variant.method, **variant.settings})
     assert isinstance(method, Method)
+    if method.not_private:
+        raise NotForThisModel(method.not_private)
     with seeded(1):
         attached = method.attach(model).model
         with torch.no_grad():
@@ -124,10 +131,18 @@ def prepared(variant: Variant, family: str) -> torch.nn.Module:
     return attached
 
 
-def records(lengths: Sequence[int], seed: int) -> list[Example]:
-    """Random texts of these lengths."""
+def objective_of(family: str) -> str:
+    """What the models of a column are for."""
+    return "classification" if family.endswith(", labels") else "lm"
+
+
+def records(lengths: Sequence[int], seed: int, family: str = "llama") -> list[Example]:
+    """Random texts of these lengths, with labels where these are what is learned."""
     texts = [make_texts(1, seed + at, length, length)[0] for at, length in enumerate(lengths)]
-    return encode(make_tokenizer(), texts, 64)
+    found = encode(make_tokenizer(), texts, 64)
+    if objective_of(family) == "lm":
+        return found
+    return [replace(example, label=at % LABELS) for at, example in enumerate(found)]
 
 
 def grouped(count: int, size: int) -> list[Unit]:
@@ -140,8 +155,12 @@ def naive_gradients(model: torch.nn.Module, example: Example) -> dict[str, torch
     parameters = trainable(model)
     row = torch.tensor([example.ids])
     model.eval()
-    logits = model(input_ids=row, attention_mask=torch.ones_like(row), use_cache=False).logits[0, -len(example.ids) :]
-    loss = torch.nn.functional.cross_entropy(logits[:-1].float(), row[0, 1:])
+    if example.label is None:
+        whole = model(input_ids=row, attention_mask=torch.ones_like(row), use_cache=False).logits
+        loss = torch.nn.functional.cross_entropy(whole[0, -len(example.ids) : -1].float(), row[0, 1:])
+    else:
+        scores = model(input_ids=row, attention_mask=torch.ones_like(row)).logits
+        loss = torch.nn.functional.cross_entropy(scores.float(), torch.tensor([example.label]))
     found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
     return {
         name: torch.zeros_like(parameter) if gradient is None else gradient
@@ -166,7 +185,8 @@ class Truth:
         alone = [naive_gradients(model, example) for example in examples]
         gradients = [{name: sum(alone[i][name] for i in unit) / len(unit) for name in alone[0]} for unit in units]
         lengths = [math.sqrt(sum(float(g.double().square().sum()) for g in found.values())) for found in gradients]
-        loss = example_loss(Decoder(model), examples, 0, "cpu")
+        objective = "lm" if examples[0].label is None else "classification"
+        loss = example_loss(reader_of(model, objective), examples, 0, "cpu")
         loss.training = False
         return cls(loss, units, gradients, lengths)
 
@@ -209,8 +229,9 @@ def examine(variant: Variant, family: str) -> Cell:
     except NotForThisModel as reason:
         return Cell(misfit=str(reason))
     parameters, size = trainable(model), variant.records_per_group
-    public = example_loss(Decoder(model), probes(records((24, 20, 22), 90)), 0, "cpu")
-    truths = [Truth.of(model, records(lengths, 10 * at), size) for at, lengths in enumerate(LENGTHS)]
+    reader = reader_of(model, objective_of(family))
+    public = example_loss(reader, probes(records((24, 20, 22), 90, family)), 0, "cpu")
+    truths = [Truth.of(model, records(lengths, 10 * at, family), size) for at, lengths in enumerate(LENGTHS)]
     with contextlib.suppress(NoEngine):
         cell.auto = choose_engine("auto", public, public, parameters, records_per_group=size)[0].name
     for kind in ENGINES:
@@ -226,8 +247,8 @@ def examine(variant: Variant, family: str) -> Cell:
 
 def tables() -> str:
     """Both tables as Markdown."""
-    rows = {variant: {family: examine(variant, family) for family in FAMILIES} for variant in variants()}
-    lines = [f"| method | {' | '.join(FAMILIES)} |", "|---" * (1 + len(FAMILIES)) + "|"]
+    rows = {variant: {family: examine(variant, family) for family in PLACES} for variant in variants()}
+    lines = [f"| method | {' | '.join(PLACES)} |", "|---" * (1 + len(PLACES)) + "|"]
     lines += [f"| {v.label} | {' | '.join(cell.text for cell in cells.values())} |" for v, cells in rows.items()]
     engines = [kind.name for kind in ENGINES]
     lines += ["", "Which engines are exact, whether or not `auto` needs them:", ""]
@@ -239,6 +260,8 @@ def tables() -> str:
 def _where(cells: Mapping[str, Cell], engine: str) -> str:
     """On which families an engine is exact; why not on the others."""
     fitting = {family: cell for family, cell in cells.items() if not cell.misfit}
+    if not fitting:
+        return "–"
     right = [family for family, cell in fitting.items() if engine in cell.errors]
     if len(right) == len(fitting):
         return "exact"

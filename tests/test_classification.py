@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
+from transformers import PreTrainedModel
 
 from byrote.attacks.base import Evidence
 from byrote.methods.base import attach_peft
@@ -27,38 +27,11 @@ from byrote.training.per_example import Clipping, Loop
 from byrote.training.state import trainable
 from byrote.training.vmap import VMap
 from byrote.types import Record, StudyError, TokenStats
-from conftest import FAMILIES, WORDS, make_texts, make_tokenizer
+from conftest import ENCODERS, FAMILIES, WORDS, make_classifier, make_texts, make_tokenizer
 from small_study import leave_out_what_is_slow, make_folder, settings
 
 LABELS = ("cat", "dog", "owl")
-ENCODERS: dict[str, dict[str, object]] = {
-    "bert": {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4},
-    "roberta": {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4},
-    "distilbert": {"dim": 32, "hidden_dim": 48, "n_layers": 2, "n_heads": 4},
-}
 KINDS = [*FAMILIES, *ENCODERS]
-
-
-def make_classifier(kind: str, classes: int = 3) -> PreTrainedModel:
-    """A random classifier of a family, its padding token an ordinary one; no dropout."""
-    common = {"vocab_size": 64, "max_position_embeddings": 66, "pad_token_id": 0}
-    fields = {**FAMILIES[kind]} if kind in FAMILIES else {**common, **ENCODERS[kind]}
-    quiet = dict.fromkeys(
-        ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout", "seq_classif_dropout",
-         "resid_pdrop", "embd_pdrop", "attn_pdrop", "classifier_dropout"), 0.0,
-    )  # fmt: skip
-    config = AutoConfig.for_model(kind, **{**fields, "num_labels": classes})
-    for name, value in quiet.items():
-        if name in config.to_dict():
-            setattr(config, name, value)
-    with torch.random.fork_rng():
-        torch.manual_seed(7)
-        model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
-        with torch.no_grad():
-            for parameter in model.parameters():
-                if parameter.ndim > 1:
-                    parameter.normal_(0, 0.2)
-    return model.eval()
 
 
 def records_of(count: int, seed: int = 0) -> list[Record]:
@@ -110,6 +83,7 @@ def test_every_engine_is_exact_or_refuses(kind: str) -> None:
         for name, gradient in zip(parameters, filled, strict=True):
             naive[name] = naive.get(name, 0) + gradient * min(1.0, 0.5 / norm)
     loss = TextLoss(Classifier(model), examples, 0, "cpu")
+    loss.training = False
     for engine in (Bookkeeping, VMap, Loop):
         sums = engine(loss, parameters).clipped_sums([[at] for at in range(4)], Clipping(0.5)).sums
         whole = max(float(value.norm()) for value in naive.values())

@@ -19,10 +19,11 @@ from byrote.training.per_example import Clipped, Clipping, Engine, EngineUnsuite
 from byrote.training.self_test import ENGINES, NoEngine, check, choose_engine, probes
 from byrote.training.state import trainable
 from byrote.training.vmap import VMap
-from conftest import FAMILIES, make_model
+from conftest import make_model
 from private_matrix import (
     DOCS,
     EXACT,
+    PLACES,
     Truth,
     Variant,
     examine,
@@ -55,7 +56,7 @@ def said_of(kind: type[Engine], model: torch.nn.Module) -> str:
 # --- the matrix ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", PLACES)
 @pytest.mark.parametrize("variant", variants(), ids=lambda variant: variant.label)
 def test_what_passes_the_self_test_is_exact(variant: Variant, family: str) -> None:
     cell = examine(variant, family)
