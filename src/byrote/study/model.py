@@ -16,6 +16,7 @@ from pydantic import (
     Field,
     PlainSerializer,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -179,12 +180,14 @@ class Study(Training):
             seen.add(key)
         return values
 
-    @model_validator(mode="after")
-    def _privacy_fits_the_data(self) -> Study:
-        for level in self.privacy:
-            if level != "none":
-                _check_privacy(level, self.data, self.batch_size)
-        return self
+    @field_validator("privacy")
+    @classmethod
+    def _fits_the_data(cls, levels: list[PrivacyLevel], given: ValidationInfo) -> list[PrivacyLevel]:
+        if {"data", "batch_size"} <= given.data.keys():  # what is wrong there has an error of its own
+            for level in levels:
+                if level != "none":
+                    _check_privacy(level, given.data["data"], given.data["batch_size"])
+        return levels
 
     def cells(self) -> Iterator[tuple[Component, PrivacyLevel, int]]:
         """Every (method, privacy, seed) of the study, seeds outermost, in the order written."""
