@@ -55,7 +55,7 @@ def test_what_cannot_be_is_refused_in_words(folder: Path, tmp_path: Path, level:
     for read in (load_study, lambda path: run(path, tmp_path / "out")):
         with pytest.raises(StudyError, match=words) as error:
             read(path)
-        assert "s.yaml" in str(error.value)
+        assert re.search(r"s\.yaml, line \d+: privacy: ", str(error.value))
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,11 @@ def test_every_shipped_study_is_good() -> None:
         ("r: 16", "rr: 16", "s.yaml, line 10: methods.1: method lora: unknown setting 'rr'. Did you mean 'r'? "),
         ("min-k]", "{name: min-k, kk: 1}]", "s.yaml, line 11: attacks.1: attack min-k: unknown setting 'kk'. Did you "),
         ("name: lora", "name: loar", "s.yaml, line 10: methods.1: unknown method 'loar'. Did you mean 'lora'? Known: "),
-        ("min-k]", "minK]", "s.yaml, line 11: attacks.1: unknown attack 'minK'. Did you mean 'min-k'? Known: loss, "),
+        (
+            "min-k]",
+            "minK]",
+            "s.yaml, line 11: attacks.1: unknown attack 'minK'. Did you mean 'min-k'? Known: confidence-margin, loss, ",
+        ),
         ("- full", "- {full: {}}", "s.yaml, line 9: methods.0: each method is a name, or a mapping with 'name' and "),
         ("name: tickets\n", "", "s.yaml: name is missing"),
         ("  members: 100\n", "", "s.yaml, line 4: data.members is missing"),

@@ -232,6 +232,8 @@ class Ledger:
     """After each epoch: (epoch, steps done, epsilon spent)."""
     refused_engines: tuple[str, ...] = ()
     """Engines that were passed over, each with its reason."""
+    trainings: int = 1
+    """How often these records were trained on for this run. Whoever saw all results has seen so many runs."""
     private: bool = True
     """False where the noise came from a repeatable generator, as in tests: then nothing is guaranteed."""
 

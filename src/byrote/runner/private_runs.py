@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from byrote.training.losses import ExampleLoss
     from byrote.training.per_example import Engine
     from byrote.training.private import Guarantee, Privatiser
+
+
+LARGEST_EPSILON = 1000.0
 
 
 def steps_of(experiment: Experiment, privacy: Privacy) -> tuple[int, int]:
@@ -44,6 +48,8 @@ def guarantee_of(experiment: Experiment, privacy: Privacy) -> Guarantee:
     if noise is None:
         assert privacy.epsilon is not None
         noise = noise_for(privacy.epsilon, delta, rate, steps, privacy.accountant)
+    else:
+        _check_noise(noise, rate, steps, delta, privacy.accountant)
     return Guarantee(
         noise_multiplier=noise,
         clipping=Clipping(privacy.clip_norm, privacy.clipping),
@@ -57,6 +63,21 @@ def guarantee_of(experiment: Experiment, privacy: Privacy) -> Guarantee:
         target_epsilon=privacy.epsilon,
         accountant=privacy.accountant,
     )
+
+
+def _check_noise(noise: float, rate: float, steps: int, delta: float, accountant: str) -> None:
+    """Raises StudyError for so little noise that what it promises is no promise."""
+    from byrote.training.accounting import epsilon_of
+
+    try:
+        spent = epsilon_of(noise, rate, steps, delta, accountant).epsilon
+    except ArithmeticError:
+        spent = math.inf
+    if not spent <= LARGEST_EPSILON:
+        raise StudyError(
+            f"privacy: a noise_multiplier of {noise:g} spends an epsilon of {spent:.3g}, which promises nothing; above "
+            f"{LARGEST_EPSILON:,.0f} byrote does not call a run private. Use more noise, or privacy: none"
+        )
 
 
 def rehearsed(guarantee: Guarantee, units: int) -> Guarantee:
@@ -135,19 +156,25 @@ def privatiser_of(
     return Privatiser(guarantee, tested.engine, units, SystemRandomness(), tested.refused)
 
 
+def _up(value: float) -> str:
+    """Four digits, rounded up: a guarantee may not be stated as better than it is."""
+    rounded = float(f"{value:.4g}")
+    return f"{rounded:.4g}" if rounded >= value else f"{rounded + 10 ** (math.floor(math.log10(value)) - 3):.4g}"
+
+
 def model_card(ledger: Ledger) -> str:
     """The section of a saved adapter's model card that states its account."""
     lines = [
         "",
         "## Differential privacy",
         "",
-        f"Trained with DP-SGD: ({ledger.epsilon:.4g}, {ledger.delta:.4g})-differentially private for one {ledger.unit} "
-        f"({ledger.relation}).",
+        f"Trained with DP-SGD: ({_up(ledger.epsilon)}, {_up(ledger.delta)})-differentially private for one "
+        f"{ledger.unit} ({ledger.relation}).",
         "",
         "| | |",
         "|---|---|",
-        f"| epsilon spent | {ledger.epsilon:.6g} |",
-        f"| delta | {ledger.delta:.6g} |",
+        f"| epsilon spent | {_up(ledger.epsilon)} |",
+        f"| delta | {_up(ledger.delta)} |",
         f"| unit, relation | one {ledger.unit}, {ledger.relation} |",
         f"| noise multiplier | {ledger.noise_multiplier:.6g} |",
         f"| clipping | {ledger.clipping}, norm {ledger.clip_norm:g} |",
@@ -156,6 +183,10 @@ def model_card(ledger: Ledger) -> str:
         f"| steps | {ledger.steps} of {ledger.planned_steps} planned |",
         f"| accountant | {ledger.accountant} ({ledger.accountant_version}) |",
         f"| per-example gradients | {ledger.engine} |",
+        *(
+            [f"| trainings | {ledger.trainings}: whoever saw all their results has seen the sum |"]
+            * (ledger.trainings > 1)
+        ),
         "",
         "The guarantee covers these weights. It does not cover numbers that were computed from the training records "
         "themselves, such as training losses or audits.",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -346,7 +346,8 @@ class TrainedRun(Run):
     ) -> None:
         position = training.position
         if self.promises and (ledger := training.ledger()):
-            self.folder.write_json(LEDGER, asdict(ledger))
+            trainings = 1 + (self.folder.read_json(EARLIER) or 0)
+            self.folder.write_json(LEDGER, asdict(replace(ledger, trainings=trainings)))
         if keep:
             self._keep_weights(model)
         scoring = [self.folder.read_table(stats_name(epoch)) for epoch in range(1, position.epoch + 1)]

@@ -16,6 +16,7 @@ from pydantic import (
     Field,
     PlainSerializer,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -204,26 +205,35 @@ class Study(Training):
             return values | {"objective": "completion"}
         return values
 
-    @model_validator(mode="after")
-    def _objective_has_its_columns(self) -> Study:
-        reads = _shape({"objective": self.objective})
-        for component in (*self.attacks, *self.utility):
+    @field_validator("data")
+    @classmethod
+    def _has_completions(cls, data: Data, given: ValidationInfo) -> Data:
+        if given.data.get("objective") == "completion" and data.text is not None:
+            raise ValueError("objective: completion needs prompt and completion, or messages, and not text")
+        return data
+
+    @field_validator("attacks", "utility")
+    @classmethod
+    def _reads_what_there_is(cls, components: list[Component], given: ValidationInfo) -> list[Component]:
+        reads = _shape(given.data)
+        for component in components:
             own = getattr(type(component), "reads", "both")
             if own not in (reads, "both"):
+                usable = ", ".join(ATTACKS[reads] + UTILITY[reads])
                 raise ValueError(
-                    f"{component.name} reads {own}, but objective: {self.objective} gives {reads}. "
-                    f"Use one of: {', '.join(ATTACKS[reads] + UTILITY[reads])}"
+                    f"{component.name} reads {own}, but objective: {given.data.get('objective')} gives {reads}. "
+                    f"Use one of: {usable}"
                 )
-        if self.objective == "completion" and self.data.text is not None:
-            raise ValueError("objective: completion needs data.prompt and data.completion, or data.messages, not text")
-        return self
+        return components
 
-    @model_validator(mode="after")
-    def _privacy_fits_the_data(self) -> Study:
-        for level in self.privacy:
-            if level != "none":
-                _check_privacy(level, self.data, self.batch_size)
-        return self
+    @field_validator("privacy")
+    @classmethod
+    def _fits_the_data(cls, levels: list[PrivacyLevel], given: ValidationInfo) -> list[PrivacyLevel]:
+        if {"data", "batch_size"} <= given.data.keys():  # what is wrong there has an error of its own
+            for level in levels:
+                if level != "none":
+                    _check_privacy(level, given.data["data"], given.data["batch_size"])
+        return levels
 
     def cells(self) -> Iterator[tuple[Component, PrivacyLevel, int]]:
         """Every (method, privacy, seed) of the study, seeds outermost, in the order written."""

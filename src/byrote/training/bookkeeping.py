@@ -56,7 +56,13 @@ class Bookkeeping(Engine):
 
         losses, book = self._pass(units)
         with torch.no_grad():
-            squared = {name: norm_squared(kept, book.layout) for name, kept in book.entries.items()}
+            none = torch.zeros(
+                len(units), device=losses.device
+            )  # a parameter without a gradient is a layer all the same
+            squared = {
+                name: norm_squared(book.entries[name], book.layout) if name in book.entries else none
+                for name in self.parameters
+            }
             factors = clipping.factors(squared)
             if bool(factors.finite.all()):
                 sums = {name: sum_of(kept, factors.of[name], book.layout) for name, kept in book.entries.items()}
