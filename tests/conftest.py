@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 torch.set_num_threads(1)  # random models are too small for two threads to help
 WORDS = [f"w{number}" for number in range(60)]
@@ -38,19 +38,24 @@ FAMILIES: dict[str, dict[str, object]] = {
 }
 
 
-def make_model(family: str, **changes: object) -> PreTrainedModel:
-    """A random model of a family, weights drawn large enough that logits differ clearly."""
-    from transformers import AutoConfig
-
-    config = AutoConfig.for_model(family, **{**FAMILIES[family], **changes})
+def _random(kind: type, config: PreTrainedConfig) -> PreTrainedModel:
+    """A model of this configuration with random weights, the same every time."""
     with torch.random.fork_rng():
         torch.manual_seed(7)
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        model: PreTrainedModel = kind.from_config(config, dtype=torch.float32)  # type: ignore[attr-defined]
         with torch.no_grad():
             for parameter in model.parameters():
                 if parameter.ndim > 1:
                     parameter.normal_(0, 0.2)
     return model.eval()
+
+
+def make_model(family: str, **changes: object) -> PreTrainedModel:
+    """A random model of a family, weights drawn large enough that logits differ clearly."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.for_model(family, **{**FAMILIES[family], **changes})
+    return _random(AutoModelForCausalLM, config)
 
 
 BERT = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -68,14 +73,7 @@ def make_classifier(family: str, labels: int = 3) -> PreTrainedModel:
     common = {"vocab_size": 64, "max_position_embeddings": 66, "pad_token_id": 0}
     fields = FAMILIES[family] if family in FAMILIES else {**common, **ENCODERS[family]}
     config = AutoConfig.for_model(family, **{**fields, "num_labels": labels})
-    with torch.random.fork_rng():
-        torch.manual_seed(7)
-        model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
-        with torch.no_grad():
-            for parameter in model.parameters():
-                if parameter.ndim > 1:
-                    parameter.normal_(0, 0.2)
-    return model.eval()
+    return _random(AutoModelForSequenceClassification, config)
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
