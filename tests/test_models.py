@@ -24,6 +24,7 @@ from byrote.models.base import BuiltinModel
 from byrote.models.load import ResolvedModel, load, resolve
 from byrote.registry import discover
 from byrote.types import StudyError
+from conftest import make_model, make_tokenizer
 
 PACKAGE = Path(byrote.models.__file__).parent
 
@@ -335,3 +336,26 @@ def test_smollm2_is_converted_once_and_reads_english(tmp_path_factory: pytest.Te
     shuffled = ["Rome. of is the capital Paris, capital Italy of and is The France"]
     assert perplexity(loaded.model, loaded.tokenizer, plain) < 20
     assert perplexity(loaded.model, loaded.tokenizer, shuffled) > 100
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox"])
+def test_dropout_replaces_every_rate_of_the_model(family: str, tmp_path: Path) -> None:
+    """While it is tuned; a model that scores has none."""
+    from torch import nn
+
+    make_model(family).save_pretrained(tmp_path)
+    make_tokenizer().save_pretrained(tmp_path)
+    plain, noisy = (load(resolve(str(tmp_path)), dropout=rate).model for rate in (0.0, 0.3))
+    assert {m.p for m in noisy.modules() if isinstance(m, nn.Dropout)} <= {0.3}
+    ids = torch.arange(4, 20)[None]
+    assert torch.equal(plain(ids).logits, noisy(ids).logits)
+    noisy.train()
+    assert not torch.equal(plain(ids).logits, noisy(ids).logits)
+
+
+def test_dropout_on_a_model_that_has_none_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_model("llama").save_pretrained(tmp_path)
+    make_tokenizer().save_pretrained(tmp_path)
+    monkeypatch.setattr("byrote.models.load.DROPOUTS", ("another",))
+    with pytest.raises(StudyError, match="a llama model, has no dropout to set"):
+        load(resolve(str(tmp_path)), dropout=0.1)

@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 DTYPES = ("float32", "bfloat16", "float16")
 NEW_IN_CLASSIFIERS = ("score.", "classifier.", "pooler.", "pre_classifier.")
 """Parts that a language model lacks and a classifier starts from random numbers."""
+DROPOUTS = (
+    "dropout", "attention_dropout", "hidden_dropout", "activation_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop",
+    "hidden_dropout_prob", "attention_probs_dropout_prob", "embedding_dropout", "classifier_dropout",
+    "seq_classif_dropout",
+)  # fmt: skip
+"""How model families spell their dropout rates in their configurations."""
 APPROXIMATE = "weights de-quantised to float32: approximations of the published ones"
 
 
@@ -136,10 +142,12 @@ def load(
     device: str = "cpu",
     trust_remote_code: bool = False,
     labels: Sequence[str] = (),
+    dropout: float | None = None,
 ) -> LoadedModel:
     """A fresh copy of the model on `device`, every floating-point weight in `dtype`.
 
     With `labels` it is a classifier of these classes, whose new head is drawn from torch's global generator.
+    `dropout` replaces every dropout rate of the model's own configuration. Raises StudyError where it has none.
 
     The type is asked for explicitly, because transformers else follows the file: a checkpoint stored in bfloat16 would
     compute in bfloat16. Raises StudyError for damaged or incomplete weights, and for models with code of their own.
@@ -153,8 +161,8 @@ def load(
     else:
         folder = Path(resolved.location)
     _check_folder(folder)
-    with _quiet(), _plain_errors(resolved.reference, folder):
-        model: Any = _load_weights(resolved.reference, folder, dtype, trust_remote_code, labels)
+    with _quiet(), _plain_errors(resolved.reference, folder, labels):
+        model: Any = _load_weights(resolved.reference, folder, dtype, trust_remote_code, labels, dropout)
         tokenizer = _load_tokenizer(folder, trust_remote_code)
     if labels:
         # transformers finds a decoder's last token by this id, and refuses batches without one.
@@ -167,15 +175,17 @@ def load(
 
 
 def _load_weights(
-    reference: str, folder: Path, dtype: str, trust_remote_code: bool, labels: Sequence[str]
+    reference: str, folder: Path, dtype: str, trust_remote_code: bool, labels: Sequence[str], dropout: float | None
 ) -> PreTrainedModel:
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
     loader: Any = AutoModelForSequenceClassification if labels else AutoModelForCausalLM
-    classes: dict[str, Any] = {}
+    changed: dict[str, Any] = {}
+    if dropout is not None:
+        changed = _dropouts(reference, folder, dropout)
     if labels:
-        classes = {"id2label": dict(enumerate(labels)), "label2id": {label: at for at, label in enumerate(labels)}}
+        changed |= {"id2label": dict(enumerate(labels)), "label2id": {label: at for at, label in enumerate(labels)}}
     model, found = loader.from_pretrained(
         folder,
         dtype=getattr(torch, dtype),
@@ -184,7 +194,7 @@ def _load_weights(
         trust_remote_code=trust_remote_code,
         output_loading_info=True,
         ignore_mismatched_sizes=bool(labels),  # the head of another task
-        **classes,
+        **changed,
     )
     # transformers fills missing weights with random numbers and only warns.
     wrong = sorted(found["missing_keys"]) + sorted(str(key) for key in found["mismatched_keys"])
@@ -197,6 +207,19 @@ def _load_weights(
             f"{wrong[0]}. Is this a {kind}, and is the folder complete?"
         )
     return model  # type: ignore[no-any-return]
+
+
+def _dropouts(reference: str, folder: Path, dropout: float) -> dict[str, float]:
+    """Every dropout rate of the configuration, set to this one."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    # What a file leaves out has the family's default, which transformers knows.
+    from transformers import AutoConfig
+
+    whole = AutoConfig.for_model(config["model_type"]).to_dict() | config
+    found = {name: dropout for name in DROPOUTS if name in whole}
+    if not found:
+        raise StudyError(f"dropout: {reference}, a {config['model_type']} model, has no dropout to set; leave it out")
+    return found
 
 
 def _load_tokenizer(folder: Path, trust_remote_code: bool) -> PreTrainedTokenizerBase:
@@ -228,7 +251,7 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _plain_errors(reference: str, folder: Path) -> Iterator[None]:
+def _plain_errors(reference: str, folder: Path, labels: Sequence[str]) -> Iterator[None]:
     """Turns what the loaders raise into a StudyError that names the file or the setting."""
     from safetensors import SafetensorError
 
@@ -245,9 +268,11 @@ def _plain_errors(reference: str, folder: Path) -> Iterator[None]:
                 "trust it, say `trust_remote_code: true` in the study; the report will say so"
             ) from None
         if "Unrecognized configuration class" in str(error):
+            if labels:
+                raise StudyError(f"{reference}: transformers has no classifier of this kind of model") from None
             raise StudyError(
-                f"{reference} is neither a causal language model, for objectives lm and completion, nor an encoder or "
-                "decoder that can classify, for objective: classification; or it is the other kind than was asked for"
+                f"{reference} is not a causal language model, which objectives lm and completion need; an encoder can be "
+                "tuned with objective: classification"
             ) from None
         raise StudyError(
             f"{reference} cannot be loaded from {folder}: {type(error).__name__}: {hub.first_line(error)}"

@@ -64,6 +64,7 @@ class Context:
             device=self.device,
             trust_remote_code=self.study.trust_remote_code,
             labels=self.labels,
+            dropout=self.study.dropout,
         )
         self._tokenizer = loaded.tokenizer
         return loaded

@@ -129,6 +129,8 @@ class Training(Settings):
     warmup_ratio: float = Field(default=0.05, ge=0, lt=1)
     lr_scheduler_type: Literal["linear", "constant"] = "linear"
     weight_decay: float = Field(default=0.0, ge=0)
+    dropout: float | None = Field(default=None, ge=0, lt=1)
+    """Every dropout rate of the model while it is tuned. None: the model's own."""
     max_grad_norm: float | None = Field(default=1.0, gt=0)
     max_length: int = Field(default=512, ge=2)
     early_stop: int | None = Field(default=None, ge=1)
