@@ -271,8 +271,8 @@ def _plain_errors(reference: str, folder: Path, labels: Sequence[str]) -> Iterat
             if labels:
                 raise StudyError(f"{reference}: transformers has no classifier of this kind of model") from None
             raise StudyError(
-                f"{reference} is not a causal language model, which objectives lm and completion need; an encoder can be "
-                "tuned with objective: classification"
+                f"{reference} is not a causal language model, which objectives lm and completion need; "
+                "an encoder can be tuned with objective: classification"
             ) from None
         raise StudyError(
             f"{reference} cannot be loaded from {folder}: {type(error).__name__}: {hub.first_line(error)}"
