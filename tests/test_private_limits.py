@@ -10,11 +10,12 @@ import pytest
 
 from byrote.objectives.batching import Example
 from byrote.report.results import Results
-from byrote.runner.private_runs import model_card
+from byrote.runner.private_runs import model_card, rehearsed
 from byrote.runner.study import run
 from byrote.training.self_test import probes
 from byrote.types import Ledger
 from conftest import make_texts
+from private_checks import guarantee
 from small_study import leave_out_what_is_slow, make_folder, study_of
 
 LEDGER = Ledger(
@@ -73,3 +74,13 @@ def test_levels_of_equal_epsilon_are_told_apart_in_words(tmp_path: Path, monkeyp
     report = (tmp_path / "out" / "report.md").read_text()
     assert "With ε 8 (clipping automatic) the AUC" in report and "With ε 8 the AUC" in report
     assert json.loads((tmp_path / "out" / "results.json").read_text())
+
+
+def test_a_rehearsal_on_fewer_units_has_as_much_noise_beside_as_much_signal() -> None:
+    whole = guarantee(noise_multiplier=1.2, expected_batch_size=8, units=100, claimed=True)
+    small, enough = rehearsed(whole, 4), rehearsed(whole, 60)
+    assert (small.expected_batch_size, small.units, small.noise_multiplier) == (4, 4, 0.6)
+    assert (enough.expected_batch_size, enough.units, enough.noise_multiplier) == (8, 60, 1.2)
+    for one in (small, enough):
+        assert not one.claimed and one.noise_multiplier / one.expected_batch_size == pytest.approx(0.15)
+        assert (one.steps, one.clipping, one.sampling_rate <= 1) == (whole.steps, whole.clipping, True)

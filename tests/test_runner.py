@@ -87,13 +87,14 @@ def test_another_seed_draws_another_split_and_trains_another_model(folder: Path,
 # --- identities ----------------------------------------------------------------------------------
 
 OTHER: dict[str, Any] = {
-    "objective": "lm",  # there is one objective so far
+    "objective": "completion",
     "epochs": 3,
     "max_steps": 2,
     "batch_size": 5,
     "warmup_ratio": 0.5,
     "lr_scheduler_type": "constant",
     "weight_decay": 0.1,
+    "dropout": 0.2,
     "max_grad_norm": None,
     "max_length": 16,
     "early_stop": 1,
@@ -112,7 +113,7 @@ def test_every_setting_that_changes_the_weights_changes_the_run(folder: Path) ->
     study = study_of(folder)
     base = experiment(study)
     ids = [base]
-    ids += [experiment(study_of(folder, **{name: value})) for name, value in OTHER.items() if name != "objective"]
+    ids += [experiment(study_of(folder, **{name: value})) for name, value in OTHER.items()]
     ids += [experiment(study, model="m2"), experiment(study, data="d2"), experiment(study, rate=1e-4)]
     ids += [experiment(study, seed=1), experiment(study_of(folder, methods=["lora"]))]
     ids += [experiment(study_of(folder, methods=[{"name": "lora", "r": 4}]))]
