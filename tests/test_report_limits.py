@@ -148,9 +148,12 @@ def test_names_tell_apart_what_only_delta_or_clipping_tells_apart(tmp_path: Path
     expected = [pick(results, "auc", run_id=cell.run_id, epoch=2).value for cell in (first, other)]
     assert values == expected and values[0] != values[1]
     clipped = first.model_copy(update={"settings": '{"privacy.clip_norm":1.0,"r":16}', "privacy": "noise 0.8"})
-    manifest.model_copy(update={"cells": [base, clipped]}).write(tmp_path)
-    results = Results.read(tmp_path)
-    assert [one.label for one in configurations(results.evidence)] == [
-        "untuned model", "lora, r 16, noise 0.8, clip_norm 1.0",
-    ]  # fmt: skip
+    plain = clipped.model_copy(update={"settings": '{"r":16}'})
+    for cells, names in (
+        ([base, clipped], ["lora, r 16, noise 0.8"]),
+        ([base, plain, clipped], ["lora, r 16, noise 0.8", "lora, r 16, noise 0.8, clip_norm 1.0"]),
+    ):
+        manifest.model_copy(update={"cells": cells}).write(tmp_path)
+        results = Results.read(tmp_path)
+        assert [one.label for one in configurations(results.evidence)] == ["untuned model", *names]
     write_report(results, tmp_path / "out")

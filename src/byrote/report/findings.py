@@ -110,10 +110,14 @@ def configurations(evidence: Evidence) -> list[Configuration]:
     )
 
 
+SPELLINGS: tuple[tuple[str, ...], ...] = ((), ("own",), ("rate",), ("own", "rate"), ("own", "rate", "delta"))
+"""What a label may add, the shortest first."""
+
+
 def _labels(keys: Sequence[tuple[str, str, str, float | None]]) -> dict[tuple[str, str, str, float | None], str]:
-    """A name for each configuration. Its learning rate, its clipping and its delta are named only to tell two apart."""
+    """A name for each configuration. Its rate, its delta and its privacy settings are named only to tell two apart."""
     found: dict[tuple[str, str, str, float | None], str] = {}
-    spellings = [{key: _label(*key, *full) for key in keys} for full in ((), ("rate",), ("rate", "delta"))]
+    spellings = [{key: _label(*key, *full) for key in keys} for full in SPELLINGS]
     for at, names in enumerate(spellings):
         counts = Counter(names.values())
         for key, name in names.items():
@@ -130,7 +134,7 @@ def _label(method: str, settings: str, privacy: str, delta: float | None, *with_
     words = [label(method, without_privacy(settings), leave_out)]
     if privacy != "none":
         own = {key.removeprefix("privacy."): value for key, value in json.loads(settings or "{}").items()
-               if key.startswith("privacy.")}  # fmt: skip
+               if key.startswith("privacy.") and "own" in with_}  # fmt: skip
         words.append(label(level_label(privacy), canonical_json(own)))
         if "delta" in with_ and delta is not None:
             words.append(f"δ {delta:.2g}")
