@@ -55,9 +55,9 @@ def test_hardly_any_noise_is_refused_and_not_called_private(tmp_path: Path, nois
 
 def test_a_model_card_never_states_a_better_guarantee_than_there_is() -> None:
     said = model_card(LEDGER)
-    assert "(7.994, 0.00501)-differentially private" in said and "trainings" not in said
+    assert "(7.994, 0.005010)-differentially private" in said and "trainings" not in said
     assert "| trainings | 3: whoever saw" in model_card(replace(LEDGER, trainings=3))
-    assert "| epsilon spent | 10 |" in model_card(replace(LEDGER, epsilon=9.99991))
+    assert "| epsilon spent | 10.00 |" in model_card(replace(LEDGER, epsilon=9.99991))
 
 
 def test_probes_are_of_three_lengths_whatever_the_validation_records_are() -> None:

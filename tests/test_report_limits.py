@@ -14,10 +14,10 @@ from byrote.audit.tradeoff import group_bound, tpr_bound, tpr_bound_of_profile
 from byrote.report.accounts import accounts
 from byrote.report.answer import Summary
 from byrote.report.findings import configurations
+from byrote.report.formats import rounded_up
 from byrote.report.limits import limit_of
 from byrote.report.markdown import report_markdown
 from byrote.report.palette import styles
-from byrote.report.privacy import epsilon_up
 from byrote.report.results import Results
 from byrote.report.write import write_report
 from byrote.store import RunFolder
@@ -82,7 +82,7 @@ def test_copies_have_the_bound_of_group_privacy(tmp_path: Path) -> None:
     assert account_of(results, "lora, ε 1")["limit at 1% FPR"][-1] == "groups of 2"
     assert "to a group of 2 records" in str(limits_drawn(results)[0]["hovertemplate"])
     epsilon, _ = group_bound(ledger.epsilon, ledger.delta, 2)
-    assert f"largest group of members here has 2 records, which together have ε {epsilon_up(epsilon)} and δ " in (
+    assert f"largest group of members here has 2 records, which together have ε {rounded_up(epsilon)} and δ " in (
         report_markdown(results)
     )
     rewrite_ledgers(tmp_path, "1", unit="group", units=60)

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from byrote.report.answer import Summary, answer
+from byrote.report.formats import rounded_up
 from byrote.report.html import report_html
 from byrote.report.markdown import report_markdown
-from byrote.report.privacy import bound_up, epsilon_up, privacy_of
+from byrote.report.privacy import bound_up, privacy_of
 from byrote.report.privacy_rows import REPEATABLE, without_privacy
 from byrote.report.results import Results
 from byrote.report.write import write_report
@@ -201,7 +202,7 @@ def test_a_report_never_promises_chance(results: Results) -> None:
 
 
 def test_numbers_that_bound_are_rounded_up() -> None:
-    assert [epsilon_up(value) for value in (8.0, 7.9999999, 0.99999999, 1.001, 16.32, 0.01231, 123.4)] == [
+    assert [rounded_up(value) for value in (8.0, 7.9999999, 0.99999999, 1.001, 16.32, 0.01231, 123.4)] == [
         "8.00", "8.00", "1.00", "1.01", "16.4", "0.0124", "124",
     ]  # fmt: skip
     assert [bound_up(value) for value in (0.0251, 0.05, 0.3731, 0.9995, 1.0)] == [

@@ -232,3 +232,12 @@ def test_paths_start_at_the_studys_own_folder(folder: Path, tmp_path: Path, monk
 @pytest.mark.parametrize(("name", "place"), [("..", "study"), (".", "study"), ("a:b", "a-b"), ("über 1", "über 1")])
 def test_no_name_leads_out_of_the_results(name: str, place: str) -> None:
     assert default_folder(name) == Path("byrote-results") / place
+
+
+def test_scores_that_no_attack_asked_for_are_not_missed(folder: Path, tmp_path: Path) -> None:
+    """An attack that compares with the base model gives that model itself no scores."""
+    results = run(study_of(folder, attacks=["reference"]), tmp_path)
+    assert not [warning for warning in results.warnings if "is missing" in warning]
+    (tmp_path / "runs" / results.manifest.cells[1].run_id / "scores.parquet").unlink()
+    found = Results.read(tmp_path).warnings
+    assert any("scores.parquet" in warning for warning in found)

@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from byrote.registry import Component
-from byrote.types import Record, Scores, TokenStats, Unscorable
+from byrote.types import Floats, Record, Scores, TokenStats, Unscorable
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -21,6 +21,15 @@ class Evidence:
     record: Record
     target: TokenStats
     base: TokenStats | None = None
+
+
+def label_and_others(evidence: Evidence) -> tuple[float, Floats]:
+    """The log-probability of the record's own label, and (K - 1,) those of the other classes. Raises Unscorable."""
+    classes = evidence.target.classes
+    if classes is None:
+        raise Unscorable("there are no class probabilities")
+    logs, right = classes.astype(np.float64), float(evidence.target.log_prob[0])
+    return right, np.delete(logs, int(np.argmin(np.abs(logs - right))))
 
 
 class MembershipAttack(Component):

@@ -138,6 +138,12 @@ def length_grouped(lengths: Sequence[int], batch_size: int, generator: np.random
     return [batches[index] for index in generator.permutation(len(batches))]
 
 
+ONE_IS_TOO_MUCH = (
+    "out of memory with a single record in memory: use a smaller model, a shorter max_length, "
+    "or a method with fewer trainable weights"
+)
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error is the allocator's, of a GPU or of the processor."""
     import torch

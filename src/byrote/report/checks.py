@@ -68,13 +68,15 @@ def _failures(evidence: Evidence) -> Iterator[str]:
 
 def _damage(evidence: Evidence) -> Iterator[str]:
     names = {cell.run_id: cell_label(cell) for cell in reversed(evidence.done())}
+    bases = {cell.run_id for cell in evidence.done() if cell.method == "none"}  # an attack may not read them
     for run_id, pieces in evidence.pieces.items():
         for broken in (name for name in pieces.broken if name != LEDGER):  # the banners tell of that
             yield (
                 f"{broken} of run {run_id} ({names.get(run_id, 'not in this study')}) is not what was written, so its "
                 "numbers are left out. Run the study again: only that piece is made anew."
             )
-        needed = ("scores.parquet", *(["utility.parquet"] if evidence.utilities else []))
+        scored = [a for a in evidence.attacks if not (a.compares_with_base and run_id in bases)]
+        needed = [*(["scores.parquet"] if scored else []), *(["utility.parquet"] if evidence.utilities else [])]
         for missing in (name for name in pieces.missing if name in needed and run_id in names):
             yield f"{missing} of run {run_id} ({names[run_id]}) is missing. Run the study again to make it."
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from byrote.types import Estimate
@@ -82,3 +83,10 @@ def with_limits(estimate: Estimate | None, spell: Callable[[float | None], str] 
 def listed(words: Sequence[str], last: str = "and") -> str:
     """'a', 'a and b', 'a, b and c'."""
     return f"{', '.join(words[:-1])} {last} {words[-1]}" if len(words) > 1 else "".join(words)
+
+
+def rounded_up(value: float, digits: int = 3) -> str:
+    """So many digits, rounded up, so that a bound that is printed holds: 7.993 is "8.00"."""
+    places = max(digits - 1 - math.floor(math.log10(value)), 0) if value > 0 else 0
+    up = math.ceil(value * 10**places - 1e-6) / 10**places
+    return f"{up:,.0f}" if up >= 10 ** (digits - 1) else f"{up:#.{digits}g}"

@@ -12,7 +12,7 @@ from byrote.audit.tradeoff import group_bound
 from byrote.report.accounts import Account, accounts
 from byrote.report.answer import Summary
 from byrote.report.findings import Finding
-from byrote.report.formats import ABSENT, limits, measure, percent, rate, seconds, signed
+from byrote.report.formats import ABSENT, limits, measure, percent, rate, rounded_up, seconds, signed
 from byrote.report.limits import Limit, limit_of, limits_of
 from byrote.report.privacy_rows import REPEATABLE
 from byrote.report.rows import Row
@@ -91,7 +91,7 @@ def _account(one: Account) -> list[Value]:
     drawn = f"{ledger.expected_batch_size:,} of {ledger.units:,} expected"
     each = (f"{ledger.records_per_group} records of each",) if ledger.records_per_group > 1 else ()
     early = (f"of {ledger.planned_steps:,} planned",) if min(steps) < ledger.planned_steps else ()
-    rdp = () if ledger.epsilon_rdp is None or not ledger.private else (f"by RDP: {epsilon_up(ledger.epsilon_rdp)}",)
+    rdp = () if ledger.epsilon_rdp is None or not ledger.private else (f"by RDP: {rounded_up(ledger.epsilon_rdp)}",)
     return [
         _spent(one, ledger),
         _limit(one),
@@ -112,16 +112,9 @@ def _spent(one: Account, ledger: Ledger) -> Value:
         "no target: noise given" if ledger.target_epsilon is None else f"target {ledger.target_epsilon:g}",
     ]
     if lowest < ledger.epsilon * 0.995:
-        small.append(f"the least of a seed {epsilon_up(lowest)}")
+        small.append(f"the least of a seed {rounded_up(lowest)}")
     small += [f"not known of seed {seed}" for seed in one.unknown]
-    return Value(epsilon_up(ledger.epsilon), tuple(small))
-
-
-def epsilon_up(value: float) -> str:
-    """Three digits, rounded up, so that what is printed holds."""
-    digits = max(2 - math.floor(math.log10(value)), 0) if value > 0 else 0
-    up = math.ceil(value * 10**digits - 1e-6) / 10**digits
-    return f"{up:,.0f}" if up >= 100 else f"{up:#.3g}"
+    return Value(rounded_up(ledger.epsilon), tuple(small))
 
 
 def _span(counts: set[int]) -> str:
@@ -189,7 +182,7 @@ def _units(found: Sequence[Account]) -> list[str]:
     if shared := [limit for limit in limits_of(found) if limit.copies > 1]:
         together = [(limit, group_bound(limit.epsilon, limit.delta, limit.copies)) for limit in shared]
         each = dict.fromkeys(
-            f"{f'ε {epsilon_up(epsilon)} and δ {delta:.2g}' if delta < 1 else 'no guarantee'} "
+            f"{f'ε {rounded_up(epsilon)} and δ {delta:.2g}' if delta < 1 else 'no guarantee'} "
             f"({', '.join(dict.fromkeys(limit.levels))})"
             for limit, (epsilon, delta) in together
         )

@@ -122,8 +122,8 @@ class _Cells:
                 model = self.method.attach(self.context.load_model().model).model
             run = self._run("none")
             target = run.target(model)
-            run._check_room(model, target, self.splits)
-            run._check_targets(target, self.splits)
+            run.check_room(model, target, self.splits)
+            run.check_targets(target, self.splits)
         except Exception as error:
             return [Diagnosis(self.label, label_of(level), REFUSED, reason=_said(error)) for level in levels]
         return [self._diagnosis(level, number, model, target) for number, level in enumerate(levels, 1)]

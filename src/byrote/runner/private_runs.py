@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from byrote.methods.base import Method
 from byrote.registry import make
+from byrote.report.formats import rounded_up
 from byrote.study import Experiment
 from byrote.study.privacy import Privacy
 from byrote.types import Ledger, Record, StudyError
@@ -156,25 +157,19 @@ def privatiser_of(
     return Privatiser(guarantee, tested.engine, units, SystemRandomness(), tested.refused)
 
 
-def _up(value: float) -> str:
-    """Four digits, rounded up: a guarantee may not be stated as better than it is."""
-    rounded = float(f"{value:.4g}")
-    return f"{rounded:.4g}" if rounded >= value else f"{rounded + 10 ** (math.floor(math.log10(value)) - 3):.4g}"
-
-
 def model_card(ledger: Ledger) -> str:
     """The section of a saved adapter's model card that states its account."""
     lines = [
         "",
         "## Differential privacy",
         "",
-        f"Trained with DP-SGD: ({_up(ledger.epsilon)}, {_up(ledger.delta)})-differentially private for one "
-        f"{ledger.unit} ({ledger.relation}).",
+        f"Trained with DP-SGD: ({rounded_up(ledger.epsilon, 4)}, {rounded_up(ledger.delta, 4)})-differentially private "
+        f"for one {ledger.unit} ({ledger.relation}).",
         "",
         "| | |",
         "|---|---|",
-        f"| epsilon spent | {_up(ledger.epsilon)} |",
-        f"| delta | {_up(ledger.delta)} |",
+        f"| epsilon spent | {rounded_up(ledger.epsilon, 4)} |",
+        f"| delta | {rounded_up(ledger.delta, 4)} |",
         f"| unit, relation | one {ledger.unit}, {ledger.relation} |",
         f"| noise multiplier | {ledger.noise_multiplier:.6g} |",
         f"| clipping | {ledger.clipping}, norm {ledger.clip_norm:g} |",

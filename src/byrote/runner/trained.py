@@ -200,8 +200,8 @@ class TrainedRun(Run):
         context, model = self.context, attached.model
         frozen_body = only_the_head_trains(reader_of(model, self.experiment.objective))
         target = self.target(model, remember=frozen_body)
-        self._check_room(model, target, splits)
-        self._check_targets(target, splits)
+        self.check_room(model, target, splits)
+        self.check_targets(target, splits)
         encoded = target.encode(self.records(splits))
         usable = [at for at, example in enumerate(encoded) if example.targets]
         examples = [encoded[at] for at in usable]
@@ -237,7 +237,7 @@ class TrainedRun(Run):
             self.context.progress.say(f"{self.label}: engine refused by the self-test: {reason}")
         return privatiser
 
-    def _check_room(self, model: nn.Module, target: Target, splits: Splits) -> None:
+    def check_room(self, model: nn.Module, target: Target, splits: Splits) -> None:
         """All methods and the base must read the same tokens of a text, so virtual tokens may not crowd any out."""
         limit = getattr(model.config, "max_position_embeddings", None)
         longest = max(len(example.ids) for example in target.encode(splits.all()))
@@ -247,7 +247,7 @@ class TrainedRun(Run):
                 f"not fit the model's {limit} positions. Set max_length: {limit - self.method.virtual_tokens}."
             )
 
-    def _check_targets(self, target: Target, splits: Splits) -> None:
+    def check_targets(self, target: Target, splits: Splits) -> None:
         """There is something to learn, and something to validate on."""
         trained = "member" if self.experiment.trains_on == "members" else "test record"
         for name, records in ((trained, self.records(splits)), ("validation record", splits.validation)):

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from byrote.training.layers import Kept, Layout, layer_of, norm_squared, sum_of
+from byrote.training.layers import Kept, Layer, Layout, layer_of, norm_squared, sum_of
 from byrote.training.losses import ExampleLoss
 from byrote.training.per_example import Clipped, Clipping, Engine, EngineUnsuited, Unit, rows_of
 
@@ -39,7 +39,7 @@ class Bookkeeping(Engine):
     def __init__(self, loss: ExampleLoss, parameters: Mapping[str, nn.Parameter]) -> None:
         super().__init__(loss, parameters)
         names = {id(parameter): name for name, parameter in parameters.items()}
-        self.layers: list[tuple[nn.Module, Any]] = []
+        self.layers: list[tuple[nn.Module, Layer]] = []
         owned: set[str] = set()
         for module in loss.decoder.model.modules():
             own = {key: names[id(p)] for key, p in module.named_parameters(recurse=False) if id(p) in names}
@@ -56,9 +56,8 @@ class Bookkeeping(Engine):
 
         losses, book = self._pass(units)
         with torch.no_grad():
-            none = torch.zeros(
-                len(units), device=losses.device
-            )  # a parameter without a gradient is a layer all the same
+            # A parameter that no gradient reached counts as a layer all the same.
+            none = torch.zeros(len(units), device=losses.device)
             squared = {
                 name: norm_squared(book.entries[name], book.layout) if name in book.entries else none
                 for name in self.parameters
@@ -114,7 +113,7 @@ class Bookkeeping(Engine):
                 hook.remove()
 
 
-def _recorder(layer: Any, book: Book) -> Callable[..., Any]:
+def _recorder(layer: Layer, book: Book) -> Callable[..., Any]:
     """A forward hook that keeps a layer's input, and its output's gradient once the backward pass comes by."""
 
     def record(_: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:

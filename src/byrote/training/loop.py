@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from byrote.objectives.batching import length_grouped, out_of_memory
+from byrote.objectives.batching import ONE_IS_TOO_MUCH, length_grouped, out_of_memory
 from byrote.training import distributed
 from byrote.training import state as training_state
 from byrote.training.cost import PeakMemory
@@ -268,10 +268,7 @@ class Training:
                 if not out_of_memory(error):
                     raise
                 if size == 1:
-                    raise ByroteError(
-                        "out of memory with a single record in memory: use a smaller model, a shorter max_length, "
-                        "or a method with fewer trainable weights"
-                    ) from None
+                    raise ByroteError(ONE_IS_TOO_MUCH) from None
                 self.position.micro_batch_size = min(size, len(indices)) // 2 or 1
                 training_state.set_random_state(before)
         if distributed.processes() > 1:

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from byrote.objectives.batching import out_of_memory
+from byrote.objectives.batching import ONE_IS_TOO_MUCH, out_of_memory
 from byrote.training import distributed
 from byrote.training.accounting import Spent, accountant_version, epsilon_of, profile
-from byrote.training.per_example import Clipped, Clipping, Engine, Unit, is_narrow, wide
+from byrote.training.per_example import Clipping, Engine, Unit, is_narrow, wide
 from byrote.training.sampling import Randomness, add_noise, poisson, some_of
 from byrote.types import ByroteError, Ledger
 
@@ -95,12 +95,12 @@ class Privatiser:
         import torch
 
         parameters = self.engine.parameters
-        sums, losses = self._clipped(distributed.share_of(batch))
+        sums, losses, bad = self._clipped(distributed.share_of(batch))
         g = self.guarantee
         if distributed.rank() == 0:
             add_noise(list(sums.values()), g.noise_multiplier * g.clipping.norm, self.randomness)
         finite = losses[losses.isfinite()].double()
-        counts = [float(finite.sum()), len(finite), len(losses) - len(finite)]
+        counts = [float(finite.sum()), len(finite), bad]
         seen = torch.tensor(counts, dtype=torch.float64, device=self.engine.loss.device)
         distributed.sum_over_processes([*sums.values(), seen])
         for name, parameter in parameters.items():
@@ -108,8 +108,8 @@ class Privatiser:
         self.bad += int(seen[2])
         return float(seen[0] / seen[1]) if seen[1] else None
 
-    def _clipped(self, units: Sequence[Unit]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        """Clipped sums, and the units' losses (NaN where the gradient was not finite), over micro-batches.
+    def _clipped(self, units: Sequence[Unit]) -> tuple[dict[str, torch.Tensor], torch.Tensor, int]:
+        """Clipped sums, the units' losses, and how many gradients were not finite, over micro-batches.
 
         Micro-batches are added in float32 at least: in bfloat16 one unit more would round the others' sum to
         somewhere else. Within one, a bfloat16 engine rounds once; `ROUNDING` leaves room for that.
@@ -126,26 +126,25 @@ class Privatiser:
                 if not out_of_memory(error):
                     raise
                 if self.micro_batch == 1:
-                    raise ByroteError(
-                        "out of memory with a single record in memory: use a smaller model, a shorter max_length, "
-                        "or a method with fewer trainable weights"
-                    ) from None
+                    raise ByroteError(ONE_IS_TOO_MUCH) from None
                 self.micro_batch = self.micro_batch // 2
                 torch.cuda.empty_cache()
 
-    def _in_parts(self, units: Sequence[Unit]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    def _in_parts(self, units: Sequence[Unit]) -> tuple[dict[str, torch.Tensor], torch.Tensor, int]:
         import torch
 
         sums: dict[str, torch.Tensor] = {}
+        bad = 0
         losses = [torch.zeros(0)]
         for first in range(0, len(units), self.micro_batch):
             part = self.engine.clipped_sums(units[first : first + self.micro_batch], self.clipping)
-            losses.append(_finite_losses(part))
+            losses.append(part.losses.where(part.lengths.isfinite(), float("nan")).float().cpu())
+            bad += part.bad
             for name, value in part.sums.items():
                 sums[name] = sums[name].add_(value) if name in sums else wide(value)
         if not sums:
             sums = {name: torch.zeros_like(wide(parameter)) for name, parameter in self.engine.parameters.items()}
-        return sums, torch.cat(losses)
+        return sums, torch.cat(losses), bad
 
     def ledger(self, steps: int, epochs: Sequence[tuple[int, int, float]] = (), *, with_profile: bool = True) -> Ledger:
         """The account after so many steps. The profile takes a second or two and is wanted only in the end."""
@@ -192,11 +191,6 @@ class Privatiser:
         if ours != theirs:
             raise ByroteError("the saved state has another privacy account than this run: it cannot go on from there")
         self.guarantee = replace(g, noise_multiplier=ledger.noise_multiplier)
-
-
-def _finite_losses(part: Clipped) -> torch.Tensor:
-    """(U,) on the processor; NaN where the unit contributed nothing."""
-    return part.losses.where(part.lengths.isfinite(), float("nan")).float().cpu()
 
 
 class FirstStep:

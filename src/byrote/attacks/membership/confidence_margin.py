@@ -6,9 +6,8 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from byrote.attacks.base import Evidence, MembershipAttack
+from byrote.attacks.base import Evidence, MembershipAttack, label_and_others
 from byrote.registry import register
-from byrote.types import Unscorable
 
 
 @register("attack", "confidence-margin")
@@ -26,10 +25,6 @@ class ConfidenceMargin(MembershipAttack):
 
     def score(self, evidence: Evidence) -> float:
         """Log-odds of the label, from the log-probabilities of all classes."""
-        classes = evidence.target.classes
-        if classes is None:
-            raise Unscorable("there are no class probabilities")
-        right = float(evidence.target.log_prob[0])
+        right, others = label_and_others(evidence)
         # Summed over the other classes: 1 - p(y) would be 0 in floating point where p(y) is near 1.
-        others = np.delete(classes.astype(np.float64), int(np.argmin(np.abs(classes - right))))
         return right - float(np.logaddexp.reduce(others))

@@ -6,9 +6,8 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from byrote.attacks.base import Evidence, MembershipAttack
+from byrote.attacks.base import Evidence, MembershipAttack, label_and_others
 from byrote.registry import register
-from byrote.types import Unscorable
 
 
 @register("attack", "modified-entropy")
@@ -26,13 +25,7 @@ class ModifiedEntropy(MembershipAttack):
 
     def score(self, evidence: Evidence) -> float:
         """Minus the modified entropy, in nats."""
-        classes = evidence.target.classes
-        if classes is None:
-            raise Unscorable("there are no class probabilities")
-        right = float(evidence.target.log_prob[0])
-        logs = classes.astype(np.float64)
-        label = int(np.argmin(np.abs(logs - right)))
-        others = np.delete(logs, label)
+        right, others = label_and_others(evidence)
         # log(1 - p) by log1p, and bounded where p rounds to 1.
         doubt = np.log1p(-np.minimum(np.exp(others), 1 - 1e-12))
-        return float(-np.expm1(logs[label]) * logs[label] + (np.exp(others) * doubt).sum())
+        return float(-np.expm1(right) * right + (np.exp(others) * doubt).sum())
