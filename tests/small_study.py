@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,20 @@ def make_folder(folder: Path, texts: list[str] | None = None) -> Path:
     make_tokenizer().save_pretrained(folder / "model")
     (folder / "texts.txt").write_text("\n".join(make_texts(80, 1, 6, 20) if texts is None else texts))
     return folder
+
+
+def caller(capsys: pytest.CaptureFixture[str], *first: str) -> Callable[..., tuple[int, str, str]]:
+    """Calls the command line; the exit code, what stood on standard output, and on standard error."""
+    from byrote import cli
+
+    def call(*words: str | Path) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = cli.main([*first, *map(str, words)])
+        shown = capsys.readouterr()
+        assert "Traceback" not in shown.out + shown.err
+        return code, shown.out, shown.err
+
+    return call
 
 
 def settings(folder: Path, **changes: Any) -> dict[str, Any]:

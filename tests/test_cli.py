@@ -26,7 +26,7 @@ from byrote.runner.plan import plan
 from byrote.runner.study import run
 from byrote.store import Manifest
 from byrote.training.loop import Training
-from small_study import count_work, leave_out_what_is_slow, make_folder, settings, study_of, write_study
+from small_study import caller, count_work, leave_out_what_is_slow, make_folder, settings, study_of, write_study
 
 Called = Callable[..., tuple[int, str, str]]
 
@@ -46,16 +46,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def byrote(capsys: pytest.CaptureFixture[str]) -> Called:
-    """Calls the command; the exit code, what stood on standard output, and on standard error."""
-
-    def call(*words: str | Path) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = cli.main([str(word) for word in words])
-        shown = capsys.readouterr()
-        assert "Traceback" not in shown.out + shown.err
-        return code, shown.out, shown.err
-
-    return call
+    return caller(capsys)
 
 
 # --- help and lists ------------------------------------------------------------------------------

@@ -11,14 +11,13 @@ from typing import Any
 
 import pytest
 
-from byrote import cli
 from byrote.runner.doctor import Diagnosis, examine
 from byrote.runner.study import run
 from byrote.store import Manifest
 from byrote.training.bookkeeping import Bookkeeping
 from byrote.training.per_example import Clipped
 from byrote.types import Ledger, StudyError
-from small_study import count_work, leave_out_what_is_slow, make_folder, study_of, write_study
+from small_study import caller, count_work, leave_out_what_is_slow, make_folder, study_of, write_study
 
 LSTM = {"name": "p-tuning", "encoder_reparameterization_type": "LSTM", "encoder_hidden_size": 8}
 NOISY = {"noise_multiplier": 1.0}
@@ -39,15 +38,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def doctor(capsys: pytest.CaptureFixture[str]) -> Called:
-    """Calls the command; the exit code, standard output, standard error."""
-
-    def call(*words: str | Path) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = cli.main(["doctor", *map(str, words)])
-        shown = capsys.readouterr()
-        return code, shown.out, shown.err
-
-    return call
+    return caller(capsys, "doctor")
 
 
 def only(folder: Path, **changes: Any) -> Diagnosis:

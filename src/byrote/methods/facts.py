@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 MODEL = "builtin:tiny"
 
@@ -27,7 +29,12 @@ class Facts:
         return "-" if self.share is None else f"{100 * self.share:.3g}%"
 
 
+@cache
+def _known() -> dict[str, dict[str, Any]]:
+    facts: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("facts.json").read_text(encoding="utf-8"))
+    return facts
+
+
 def facts_of(name: str) -> Facts:
     """What is known; nothing for methods of other packages."""
-    known = json.loads(Path(__file__).with_name("facts.json").read_text(encoding="utf-8"))
-    return Facts(**known.get(name, {"reason": "not measured"}))
+    return Facts(**_known().get(name, {"reason": "not measured"}))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from typing import Literal
 from byrote.audit.interval import FEW_SEEDS
 from byrote.report.evidence import Evidence
 from byrote.report.measures import Attack, Utility, label, level_label, merged_settings
-from byrote.report.privacy_rows import AUC_VERSUS, utility_versus, without_privacy
+from byrote.report.privacy_rows import AUC_VERSUS, privacy_settings, utility_versus, without_privacy
 from byrote.report.rows import COSTS, RATES, Row
 from byrote.store import Cell, canonical_json
 
@@ -133,8 +132,7 @@ def _label(method: str, settings: str, privacy: str, delta: float | None, *with_
     leave_out = () if "rate" in with_ else ("learning_rate",)
     words = [label(method, without_privacy(settings), leave_out)]
     if privacy != "none":
-        own = {key.removeprefix("privacy."): value for key, value in json.loads(settings or "{}").items()
-               if key.startswith("privacy.") and "own" in with_}  # fmt: skip
+        own = privacy_settings(settings) if "own" in with_ else {}
         words.append(label(level_label(privacy), canonical_json(own)))
         if "delta" in with_ and delta is not None:
             words.append(f"δ {delta:.2g}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,15 @@ REPEATABLE = "the noise was repeatable, so nothing is guaranteed"
 def utility_versus(utility: Utility) -> str:
     """The metric that compares a utility measure with the same run without privacy, on the same test records."""
     return f"{utility.metric}-vs-none"
+
+
+def privacy_settings(settings: str) -> dict[str, Any]:
+    """What of a configuration's settings belongs to its privacy level, by our names: {"clip_norm": 1.0}."""
+    return {
+        key.removeprefix("privacy."): value
+        for key, value in json.loads(settings or "{}").items()
+        if key.startswith("privacy.")
+    }
 
 
 def without_privacy(settings: str) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 
 from byrote.report.findings import Configuration, Finding, Verdict
 from byrote.report.formats import listed, rate, signed, with_limits
 from byrote.report.measures import Attack, Utility
-from byrote.report.privacy_rows import without_privacy
+from byrote.report.privacy_rows import privacy_settings, without_privacy
+from byrote.store import canonical_json
 
 MANY = 6  # methods that a sentence names with an interval each
 
@@ -44,9 +44,10 @@ def pairs(found: Sequence[Finding], attack: Attack) -> list[tuple[Finding, Findi
 def versus_sentences(found: Sequence[Finding], attack: Attack, utility: Utility | None) -> list[str]:
     """What each privacy level did to the AUC and to the first utility measure: one sentence for each level."""
     levels: dict[str, list[Finding]] = {}
-    for one, _ in pairs(found, attack):
+    twins = pairs(found, attack)
+    for one, _ in twins:
         levels.setdefault(_level(one, found), []).append(one)
-    names = {one.configuration: other.configuration.label for one, other in pairs(found, attack)}
+    names = {one.configuration: other.configuration.label for one, other in twins}
     return [
         f"With {level} the AUC of the {attack.label} attack {_changes(of, names, attack)}{_price(of, utility)}."
         for level, of in levels.items()
@@ -56,15 +57,10 @@ def versus_sentences(found: Sequence[Finding], attack: Attack, utility: Utility 
 def _level(one: Finding, found: Sequence[Finding]) -> str:
     """'ε 8', with its own settings where another level of the study has the same epsilon."""
     of = one.configuration
-    alike = {_own(other.configuration) for other in found if other.configuration.level == of.level}
-    own = ", ".join(f"{name} {value}" for name, value in _own(of))
+    level = [other.configuration for other in found if other.configuration.level == of.level]
+    alike = {canonical_json(privacy_settings(other.settings)) for other in level}
+    own = ", ".join(f"{name} {value}" for name, value in privacy_settings(of.settings).items())
     return f"{of.level} ({own})" if len(alike) > 1 and own else of.level
-
-
-def _own(of: Configuration) -> tuple[tuple[str, str], ...]:
-    """The privacy settings of a configuration that differ from the defaults."""
-    settings = json.loads(of.settings) if of.settings else {}
-    return tuple((key.removeprefix("privacy."), str(v)) for key, v in settings.items() if key.startswith("privacy."))
 
 
 def _changes(of: Sequence[Finding], names: Mapping[Configuration, str], attack: Attack) -> str:
