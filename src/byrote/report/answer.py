@@ -83,9 +83,11 @@ class Summary:
 
     def sizes(self) -> str:
         """'200 members and 200 nonmembers', with 'per seed' where there are several."""
-        parts = self.results.evidence.splits.values()
-        members = min((len(split.get("member", ())) for split in parts), default=0)
-        nonmembers = min((len(split.get("nonmember", ())) for split in parts), default=0)
+        evidence = self.results.evidence
+        parts = evidence.splits
+        members, nonmembers = (
+            min((len(evidence.part_of(seed, side)) for seed in parts), default=0) for side in ("member", "nonmember")
+        )
         per_seed = f" in each of {len(parts)} seeds" if len(parts) > 1 else ""
         return f"{members:,} members and {nonmembers:,} nonmembers{per_seed}"
 

@@ -103,7 +103,14 @@ def _sample_sizes(evidence: Evidence) -> Iterator[str]:
 def _baselines(rows: Sequence[Row]) -> Iterator[str]:
     found: dict[int, list[str]] = {}
     for row in rows:
-        if row.method != "none" or row.metric != "auc" or row.seed is None or row.low is None or row.high is None:
+        if (
+            row.method != "none"
+            or row.metric != "auc"
+            or row.slice
+            or row.seed is None
+            or row.low is None
+            or row.high is None
+        ):
             continue
         if not row.low <= 0.5 <= row.high:
             found.setdefault(row.seed, []).append(f"{row.name} {row.value:.3f} [{row.low:.3f}, {row.high:.3f}]")

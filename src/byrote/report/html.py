@@ -24,6 +24,7 @@ from byrote.report.results import Results
 from byrote.report.run_facts import RunFacts
 from byrote.report.tables import attack_lines, columns, cost_lines, summary_lines
 from byrote.report.whiskers import scale_of, whisker
+from byrote.report.wrong_labels import excess_sentences, wrong_labels_of
 from byrote.types import ByroteError
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def report_html(results: Results) -> str:
             summary=summary,
             manifest=results.manifest,
             results=results,
-            answer=[bold(sentence) for sentence in answer(summary)],
+            answer=[bold(sentence) for sentence in [*answer(summary), *excess_sentences(summary)]],
             columns=columns(summary),
             lines=[(line, whisker(summary, line.finding, scale)) for line in lines],
             key=[(style.key, one.label, style) for one, style in look.items() if one.done],
@@ -60,6 +61,7 @@ def report_html(results: Results) -> str:
             verdicts={verdict: VERDICTS[verdict] for verdict in VERDICTS if verdict in shown},
             attack_lines=attack_lines(summary),
             privacy=privacy_of(summary),
+            wrong_labels=wrong_labels_of(summary),
             costs=cost_lines(summary),
             levels=any(style.level for style in look.values()),
             limits=any(map(limit_of, accounts(results.evidence))),
@@ -79,7 +81,9 @@ def bold(sentence: str) -> Markup:
     from markupsafe import Markup, escape
 
     text = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", str(escape(sentence)))
-    return Markup(re.sub(r"((?:AUC|difference|by) [−+\d.]+ )(\[[^\]]+\])", r'\1<span class="keep">\2</span>', text))
+    return Markup(
+        re.sub(r"((?:AUC|difference|excess|by) [−+\d.]+ )(\[[^\]]+\])", r'\1<span class="keep">\2</span>', text)
+    )
 
 
 def script_json(value: Any) -> Markup:

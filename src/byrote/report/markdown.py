@@ -9,17 +9,23 @@ from byrote.report.findings import Verdict
 from byrote.report.privacy import Privacy, PrivacyLine, privacy_of
 from byrote.report.results import Results
 from byrote.report.tables import Column, Value, attack_lines, columns, cost_lines, summary_lines
+from byrote.report.wrong_labels import excess_sentences, wrong_labels_of
 
 
 def report_markdown(results: Results) -> str:
     """The whole page. Names and messages of the study are escaped, so that they cannot break a table."""
     summary, manifest = Summary(results), results.manifest
-    parts = [f"# {plain(manifest.name)}", f"*{plain(manifest.question)}*", *(escaped(line) for line in answer(summary))]
+    said = [*answer(summary), *excess_sentences(summary)]
+    parts = [f"# {plain(manifest.name)}", f"*{plain(manifest.question)}*", *(escaped(line) for line in said)]
     parts += ["## Methods side by side", _about(summary), _summary_table(summary), _verdicts(summary)]
     if len(results.evidence.attacks) > 1 and summary.findings:
         header = ["method", *(attack.label for attack in results.evidence.attacks)]
         lines = [[line.label, *map(_cell, line.values)] for line in attack_lines(summary)]
         parts += ["## Every attack", "AUC at the last epoch [95% interval].", _table(header, lines)]
+    if wrong := wrong_labels_of(summary):
+        lines = [[line.label, *map(_cell, line.values)] for line in wrong.lines]
+        parts += ["## Wrong labels", wrong.about, _table(["method", *_heads(wrong.columns)], lines)]
+        parts += [_bullets(wrong.statements)]
     if section := privacy_of(summary):
         parts += ["## Privacy", *_privacy(section)]
     if costs := cost_lines(summary):
