@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from byrote.report.answer import Summary
 from byrote.report.figures import pictures
 from byrote.report.privacy import privacy_of
 from byrote.report.results import Results
 from byrote.report.rows import Row
+from byrote.report.summary import Summary
 from byrote.store import Cell, Manifest, RunFolder, Trial
 from byrote.study.privacy import EXPONENT
 from byrote.types import Ledger

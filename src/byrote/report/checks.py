@@ -221,8 +221,10 @@ def _notes(evidence: Evidence) -> Iterator[str]:
     for cell in evidence.manifest.cells:
         for note in cell.notes:
             noted.setdefault(note, []).append(_name(cell))
+    tuned = {_name(cell) for cell in evidence.manifest.cells if cell.method != "none"}
     for note, methods in noted.items():
-        yield f"{'; '.join(dict.fromkeys(methods))}: {note.rstrip('.')}."
+        everyone = len(tuned) > 1 and tuned <= set(methods)
+        yield f"{'All methods' if everyone else '; '.join(dict.fromkeys(methods))}: {note.rstrip('.')}."
     dropped: dict[str, list[str]] = {}
     for seed, sizes in evidence.manifest.splits.items():
         left_out = {

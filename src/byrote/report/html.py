@@ -15,16 +15,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from byrote.report.accounts import accounts
-from byrote.report.answer import VERDICTS, Summary, answer
+from byrote.report.answer import VERDICTS, answer
 from byrote.report.figures import pictures
 from byrote.report.limits import limit_of
 from byrote.report.palette import DARK, LIGHT, styles, variables
 from byrote.report.privacy import privacy_of
 from byrote.report.results import Results
 from byrote.report.run_facts import RunFacts
+from byrote.report.summary import Summary
 from byrote.report.tables import attack_lines, columns, cost_lines, summary_lines
 from byrote.report.whiskers import scale_of, whisker
-from byrote.report.wrong_labels import excess_sentences, wrong_labels_of
+from byrote.report.wrong_labels import wrong_labels_of
 from byrote.types import ByroteError
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def report_html(results: Results) -> str:
             summary=summary,
             manifest=results.manifest,
             results=results,
-            answer=[bold(sentence) for sentence in [*answer(summary), *excess_sentences(summary)]],
+            answer=[bold(sentence) for sentence in answer(summary)],
             columns=columns(summary),
             lines=[(line, whisker(summary, line.finding, scale)) for line in lines],
             key=[(style.key, one.label, style) for one, style in look.items() if one.done],

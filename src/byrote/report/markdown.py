@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from byrote.report.answer import VERDICTS, Summary, answer
+from byrote.report.answer import VERDICTS, answer
 from byrote.report.findings import Verdict
 from byrote.report.privacy import Privacy, PrivacyLine, privacy_of
 from byrote.report.results import Results
+from byrote.report.summary import Summary
 from byrote.report.tables import Column, Value, attack_lines, columns, cost_lines, summary_lines
-from byrote.report.wrong_labels import excess_sentences, wrong_labels_of
+from byrote.report.wrong_labels import wrong_labels_of
 
 
 def report_markdown(results: Results) -> str:
     """The whole page. Names and messages of the study are escaped, so that they cannot break a table."""
     summary, manifest = Summary(results), results.manifest
-    said = [*answer(summary), *excess_sentences(summary)]
-    parts = [f"# {plain(manifest.name)}", f"*{plain(manifest.question)}*", *(escaped(line) for line in said)]
+    parts = [f"# {plain(manifest.name)}", f"*{plain(manifest.question)}*", *(escaped(line) for line in answer(summary))]
     parts += ["## Methods side by side", _about(summary), _summary_table(summary), _verdicts(summary)]
     if len(results.evidence.attacks) > 1 and summary.findings:
         header = ["method", *(attack.label for attack in results.evidence.attacks)]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from byrote.report.answer import Summary
 from byrote.report.findings import Finding
 from byrote.report.formats import ABSENT, limits, listed, percent, rate, signed, with_limits
 from byrote.report.measures import Poisoning, merged_settings
 from byrote.report.poisoning_rows import CONTROL, MIRRORED
 from byrote.report.rows import Row
+from byrote.report.summary import Summary
 from byrote.report.tables import Column, Value
 from byrote.types import MISLABELLED
 
