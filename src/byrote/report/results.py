@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SCORE_COLUMNS = ("run_id", "model", "method", "privacy", "seed", "epoch", "attack", "settings", "record_id", "split",
-                 "group", "score", "reason")  # fmt: skip
+                 "slice", "group", "score", "reason")  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
