@@ -251,6 +251,16 @@ def test_reference_needs_the_base_model_on_the_same_tokens(evidence: Evidence) -
         Reference().score(Evidence(evidence.record, evidence.target, stats([-1.0, -2.0])))
 
 
+def test_zlib_compresses_what_the_statistics_cover() -> None:
+    said, asked = "w1 w2 w3 " * 20, "a long prompt that says nothing of the completion " * 3
+    chat = Record("c", "all of it", messages=(("user", asked), ("assistant", said)))
+    for record in (Record("p", f"{asked}\n{said}", prompt=asked, completion=said), chat):
+        alone = -2.0 / len(zlib.compress(said.encode()))
+        assert ZlibEntropy().score(Evidence(record, stats([-2.0]), of="completion")) == alone
+        whole = -2.0 / len(zlib.compress(record.text.encode()))
+        assert ZlibEntropy().score(Evidence(record, stats([-2.0]))) == whole != alone
+
+
 def test_zlib_reads_any_text() -> None:
     odd = Evidence(Record("a", "caf\u00e9 \ud800"), stats([-2.0]))
     assert -1.0 < ZlibEntropy().score(odd) < 0.0

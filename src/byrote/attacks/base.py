@@ -21,6 +21,16 @@ class Evidence:
     record: Record
     target: TokenStats
     base: TokenStats | None = None
+    of: Literal["text", "completion"] = "text"
+    """What of the record the statistics cover: under `objective: completion` its completion alone."""
+
+    @property
+    def text(self) -> str:
+        """The text that the statistics cover."""
+        record = self.record
+        if self.of == "text":
+            return record.text
+        return record.messages[-1][1] if record.messages is not None else record.completion or record.text
 
 
 def label_and_others(evidence: Evidence) -> tuple[float, Floats]:

@@ -6,7 +6,7 @@ import inspect
 import sys
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 from byrote.attacks.base import Evidence, MembershipAttack, score_all
 from byrote.registry import Component
@@ -37,7 +37,7 @@ def ensure_scores(run: Run, attacks: Sequence[MembershipAttack], splits: Splits,
             stats = stats or run.stats(epoch)
             if attack.compares_with_base:
                 base_stats = base_stats or base.stats(0)
-            evidence = [_evidence(record, stats, base_stats) for record in records]
+            evidence = [_evidence(run, record, stats, base_stats) for record in records]
             scores = score_all(attack, evidence)
             for record, value, reason in zip(records, scores.values.tolist(), scores.reasons, strict=True):
                 rows.append(
@@ -81,9 +81,10 @@ def ensure_utility(run: Run, measures: Sequence[Utility], splits: Splits, epochs
     return _append(run, UTILITY, rows, "utility", {"value": pa.float64(), "weight": pa.float64()}, measures)
 
 
-def _evidence(record: Record, stats: dict[str, TokenStats], base: dict[str, TokenStats]) -> Evidence:
+def _evidence(run: Run, record: Record, stats: dict[str, TokenStats], base: dict[str, TokenStats]) -> Evidence:
     key = text_key(record.text)
-    return Evidence(record, stats[key], base.get(key))
+    of: Literal["text", "completion"] = "completion" if run.experiment.objective == "completion" else "text"
+    return Evidence(record, stats[key], base.get(key), of)
 
 
 @cache
