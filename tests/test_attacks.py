@@ -130,7 +130,7 @@ def test_chance_on_exchangeable_records(attack: MembershipAttack) -> None:
 def test_the_untuned_model_ties_with_itself_where_the_attack_says_so(attack: MembershipAttack) -> None:
     untuned = [Evidence(each.record, each.target, each.target) for each in many(9, 20, 0.0, attack.reads)]
     scores = score_all(attack, untuned).values
-    assert bool(np.ptp(scores) == 0.0) == attack.compares_with_base
+    assert bool(np.ptp(scores) == 0.0) == attack.compares_with_base == attack.null_is_stated
 
 
 def test_a_text_without_target_tokens_gets_a_reason(attack: MembershipAttack) -> None:

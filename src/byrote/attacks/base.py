@@ -42,21 +42,30 @@ def label_and_others(evidence: Evidence) -> tuple[float, Floats]:
     return right, np.delete(logs, int(np.argmin(np.abs(logs - right))))
 
 
-class MembershipAttack(Component):
-    """Abstract: was this record trained on? A subclass is final, frozen, and registered with `@register`.
-
-    To add one, write one file in this folder's `membership/`: the fields are its settings, the
-    docstring gives formula and paper, `score` gives one float, higher for "more likely trained on".
-    """
+class Attack(Component):
+    """Abstract: was this record trained on? What every membership attack says of itself, however it answers."""
 
     kind: ClassVar[str] = "membership"
     access: ClassVar[str]
     """What the attacker needs, in words: "log-probs", "log-probs and base model", "text", ..."""
     compares_with_base: ClassVar[bool] = False
-    """True where the untuned base model ties with itself, so that the null is 0.5 by construction."""
+    """True where the evidence must hold the untuned base model's statistics, to read the tuned model's beside."""
 
     reads: ClassVar[Literal["tokens", "labels", "both"]] = "tokens"
     """What the evidence must be of: a text's tokens, a record's label and its classes' probabilities, or either."""
+
+    @property
+    def null_is_stated(self) -> bool:
+        """True where the null is 0.5 by construction, so that the untuned base model is not attacked to measure it."""
+        return self.compares_with_base  # the base model ties with itself
+
+
+class MembershipAttack(Attack):
+    """Abstract: scores one record at a time. A subclass is final, frozen, and registered with `@register`.
+
+    To add one, write one file in this folder's `membership/`: the fields are its settings, the
+    docstring gives formula and paper, `score` gives one float, higher for "more likely trained on".
+    """
 
     @abstractmethod
     def score(self, evidence: Evidence) -> float:
@@ -71,14 +80,18 @@ def score_all(attack: MembershipAttack, evidence: Sequence[Evidence]) -> Scores:
             # inf - inf gives NaN, which is reported below; numpy's warning would name no record.
             with np.errstate(invalid="ignore", over="ignore"):
                 value = float(attack.score(one))
-        except Unscorable as unscorable:
-            reasons[index] = str(unscorable) or "cannot be scored"
-            continue
         except Exception as error:  # one faulty attack must not cost the others their results
-            reasons[index] = f"the attack failed: {type(error).__name__}: {' '.join(str(error).split())}"
+            reasons[index] = reason_of(error)
             continue
         if math.isfinite(value):
             values[index] = value
         else:
             reasons[index] = f"the score is {value}: the model gives a log-probability that is not finite"
     return Scores(values, tuple(reasons))
+
+
+def reason_of(error: Exception) -> str:
+    """Why a record has no score, from what was raised."""
+    if isinstance(error, Unscorable):
+        return str(error) or "cannot be scored"
+    return f"the attack failed: {type(error).__name__}: {' '.join(str(error).split())}"

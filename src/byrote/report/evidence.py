@@ -74,7 +74,7 @@ class Evidence:
     def base_sides(self, cell: Cell, attack: Attack) -> Sides | None:
         """The same attack's scores on the untuned base model, on the records of the cell's split."""
         base = cell.model_copy(update={"run_id": cell.base_run_id})
-        return None if attack.compares_with_base else self.sides(base, attack, 0)
+        return None if attack.null_is_stated else self.sides(base, attack, 0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
