@@ -43,7 +43,7 @@ def label_and_others(evidence: Evidence) -> tuple[float, Floats]:
 
 
 class Attack(Component):
-    """Abstract: was this record trained on? What every membership attack says of itself, however it answers."""
+    """Abstract: what every attack says of itself, however it comes to its scores."""
 
     kind: ClassVar[str] = "membership"
     access: ClassVar[str]
@@ -61,7 +61,7 @@ class Attack(Component):
 
 
 class MembershipAttack(Attack):
-    """Abstract: scores one record at a time. A subclass is final, frozen, and registered with `@register`.
+    """Abstract: was this record trained on? A subclass is final, frozen, and registered with `@register`.
 
     To add one, write one file in this folder's `membership/`: the fields are its settings, the
     docstring gives formula and paper, `score` gives one float, higher for "more likely trained on".
@@ -72,7 +72,26 @@ class MembershipAttack(Attack):
         """The score of one record, from its evidence alone; raises Unscorable with a reason."""
 
 
-def score_all(attack: MembershipAttack, evidence: Sequence[Evidence]) -> Scores:
+class PoisoningMeasure(Attack):
+    """Abstract: what a model makes of the wrong label that a record was given on purpose.
+
+    Measured on the mislabelled members, on the mislabelled nonmembers as their control, and on the same records with
+    models that cannot have learned the wrong labels: the nulls.
+    """
+
+    kind: ClassVar[str] = "poisoning"
+    metric: ClassVar[str]
+    """The column `metric` of its mean."""
+    is_share: ClassVar[bool]
+    """Whether the scores are 0 and 1."""
+    reads: ClassVar[Literal["tokens", "labels", "both"]] = "labels"
+
+    @abstractmethod
+    def score(self, evidence: Evidence) -> float:
+        """The score of one mislabelled record, higher for "learned the wrong label"; raises Unscorable."""
+
+
+def score_all(attack: MembershipAttack | PoisoningMeasure, evidence: Sequence[Evidence]) -> Scores:
     """One score per record, shape (N,): finite, or NaN with the reason."""
     values, reasons = np.full(len(evidence), np.nan), [""] * len(evidence)
     for index, one in enumerate(evidence):

@@ -35,7 +35,7 @@ PER_FOLD = 2
 
 
 class FittedAttack(Attack):
-    """Abstract: learns on a whole set of records what tells members from nonmembers. Subclasses as of MembershipAttack.
+    """Abstract: was this record trained on? Learned from others of known membership. Subclasses as of MembershipAttack.
 
     To add one, give what is read of a record (`features`) and what is learned from many (`fit`). Folds, copies, ranks,
     reasons and order are the work of `score_set`, so that no subclass can score a record that it has seen.

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence, Set
 from functools import cache
 from typing import Any, Literal
 
-from byrote.attacks.base import Attack, Evidence, MembershipAttack, score_all
+from byrote.attacks.base import Attack, Evidence, MembershipAttack, PoisoningMeasure, score_all
 from byrote.attacks.fitted import FittedAttack, score_set
 from byrote.registry import Component
 from byrote.runner import tables
@@ -25,6 +25,18 @@ Series = tuple[int, str, str]
 
 def ensure_scores(run: Run, attacks: Sequence[Attack], splits: Splits, base: Run, epochs: range) -> bool:
     """Add to the run's scores what is missing of these attacks on members and nonmembers; whether anything was."""
+    return _ensure(run, attacks, splits.members + splits.nonmembers, base, epochs, members=len(splits.members))
+
+
+def ensure_poisoning(run: Run, measures: Sequence[PoisoningMeasure], records: Sequence[Record], epochs: range) -> bool:
+    """Add what is missing of these measures on records that carry the label to be judged; whether anything was."""
+    return _ensure(run, measures, records, run, epochs)
+
+
+def _ensure(
+    run: Run, attacks: Sequence[Attack], asked: Sequence[Record], base: Run, epochs: range, *, members: int = 0
+) -> bool:
+    """The first `members` of the records asked about are the members, of which fitted attacks learn."""
     import pyarrow as pa
 
     known = _keys(_current(run, SCORES, "attack", attacks), "attack")
@@ -36,26 +48,26 @@ def ensure_scores(run: Run, attacks: Sequence[Attack], splits: Splits, base: Run
         for attack in attacks:
             if epoch == 0 and attack.null_is_stated:
                 continue
-            records = _unknown(known, epoch, attack.name, attack.settings(), splits.members + splits.nonmembers)
+            records: Sequence[Record] = _unknown(known, epoch, attack.name, attack.settings(), asked)
             if not records:
                 continue
             if isinstance(attack, FittedAttack):  # a part of them would be scored by another model than the rest
-                records = [*splits.members, *splits.nonmembers]
+                records = asked
                 fitted.add((epoch, attack.name, attack.settings()))
             stats = stats or run.stats(epoch)
             if attack.compares_with_base:
                 base_stats = base_stats or base.stats(0)
             evidence = [_evidence(run, record, stats, base_stats) for record in records]
-            rows += _score_rows(attack, epoch, evidence, len(splits.members))
+            rows += _score_rows(attack, epoch, evidence, members)
     return _append(run, SCORES, rows, "attack", {"score": pa.float64()}, attacks, replaced=fitted)
 
 
 def _score_rows(attack: Attack, epoch: int, evidence: Sequence[Evidence], members: int) -> Iterator[dict[str, Any]]:
-    """One row per record. Where an attack is fitted, the first `members` are the members."""
+    """One row per record."""
     if isinstance(attack, FittedAttack):
         scores = score_set(attack, evidence, [at < members for at in range(len(evidence))])
     else:
-        assert isinstance(attack, MembershipAttack)
+        assert isinstance(attack, MembershipAttack | PoisoningMeasure)
         scores = score_all(attack, evidence)
     for one, value, reason in zip(evidence, scores.values.tolist(), scores.reasons, strict=True):
         yield {
@@ -63,7 +75,7 @@ def _score_rows(attack: Attack, epoch: int, evidence: Sequence[Evidence], member
             "attack": attack.name,
             "settings": attack.settings(),
             "made_by": made_by(attack),
-            "record_id": one.record.id,
+            "record_id": one.record.score_id,
             "score": None if reason else value,
             "reason": reason,
         }
@@ -97,9 +109,13 @@ def ensure_utility(run: Run, measures: Sequence[Utility], splits: Splits, epochs
 
 
 def _evidence(run: Run, record: Record, stats: dict[str, TokenStats], base: dict[str, TokenStats]) -> Evidence:
-    key = text_key(record.text)
+    key, labels = text_key(record.text), run.context.labels
+    found, untuned = stats[key], base.get(key)
+    if labels and record.label is not None:  # a text is scored once, whatever label a plant gives it
+        at = labels.index(record.label)
+        found, untuned = found.of_class(at), untuned and untuned.of_class(at)
     of: Literal["text", "completion"] = "completion" if run.experiment.objective == "completion" else "text"
-    return Evidence(record, stats[key], base.get(key), of)
+    return Evidence(record, found, untuned, of)
 
 
 @cache
@@ -137,7 +153,7 @@ def _keys(table: Any | None, name: str) -> set[tuple[int, str, str, str]]:
 def _unknown(
     known: set[tuple[int, str, str, str]], epoch: int, name: str, settings: str, records: Sequence[Record]
 ) -> list[Record]:
-    return [record for record in records if (epoch, name, settings, record.id) not in known]
+    return [record for record in records if (epoch, name, settings, record.score_id) not in known]
 
 
 def _append(
