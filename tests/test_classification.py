@@ -188,10 +188,14 @@ def test_learned_attacks_are_fitted_on_whole_splits_and_again_where_a_part_is_lo
     make_folder(tmp_path)
     attacks = ["loss", "logistic-regression", {"name": "mlp", "max_iter": 5}, "k-nearest-neighbours"]
     attacks += [{"name": "random-forest", "n_estimators": 5}, {"name": "logistic-regression", "folds": 3}]
-    study = labelled_study(tmp_path, methods=["full"], epochs=1, learning_rate=1e-2, seeds=[0, 1], attacks=attacks)
+    plants = [{"name": "mislabel", "members": 3}]  # their scores are kept under the label that they were given
+    settings = {"methods": ["full"], "epochs": 1, "learning_rate": 1e-2, "seeds": [0, 1], "nulls": []}
+    study = labelled_study(tmp_path, **settings, attacks=attacks, plants=plants)
     results = run(study, tmp_path / "out")
     assert not results.failed
-    learned = {row for row in results.rows if row.metric == "auc" and row.name not in ("loss", "")}
+    learned = {r for r in results.rows if r.metric == "auc" and r.kind == "membership" and r.name != "loss"}
+    assert {row.slice for row in learned} == {"", "mislabelled"}
+    learned = {row for row in learned if not row.slice}
     assert {(row.method, row.null_value) for row in learned} == {("full", 0.5)}
     assert {(row.name, row.settings) for row in learned if row.seed == 1} == {
         ("logistic-regression", ""),
@@ -202,7 +206,7 @@ def test_learned_attacks_are_fitted_on_whole_splits_and_again_where_a_part_is_lo
     }
     assert all(row.value is not None for row in learned)
     assert not [row for row in results.rows if row.metric == "auc-lift" and row.name != "loss"]
-    assert len(results.null_ranges) == 5 and "30 members and 20 nonmembers" in results.null_ranges[0]
+    assert len(results.null_ranges) == 5 and "27 members and 17 nonmembers" in results.null_ranges[0]
     store = tmp_path / "out" / "runs"
     base, _, first, second = [RunFolder(store / cell.run_id) for cell in results.manifest.cells]
     assert {row["attack"] for row in scores_of(base)} == {"loss"}  # seeds share it, and their splits differ
