@@ -14,9 +14,10 @@ from byrote.runner import tables
 from byrote.runner.one import Run
 from byrote.store import identity
 from byrote.types import Record, Splits, TokenStats, Unscorable, text_key
-from byrote.utility.base import Utility
+from byrote.utility.base import Observation, Utility
 
 SCORES, UTILITY = "scores.parquet", "utility.parquet"
+NUMBERS = {"attack": "score", "utility": "statistics"}
 
 
 def ensure_scores(run: Run, attacks: Sequence[MembershipAttack], splits: Splits, base: Run, epochs: range) -> bool:
@@ -73,12 +74,12 @@ def ensure_utility(run: Run, measures: Sequence[Utility], splits: Splits, epochs
                     "made_by": made_by(measure),
                     "record_id": record.id,
                 }
+                seen = Observation(record, stats[text_key(record.text)], run.context.labels)
                 try:
-                    value, weight = measure.measure(record, stats[text_key(record.text)])
-                    rows.append({**row, "value": value, "weight": weight, "reason": ""})
+                    rows.append({**row, "statistics": measure.measure(seen), "reason": ""})
                 except Unscorable as unscorable:
-                    rows.append({**row, "value": None, "weight": None, "reason": str(unscorable)})
-    return _append(run, UTILITY, rows, "utility", {"value": pa.float64(), "weight": pa.float64()}, measures)
+                    rows.append({**row, "statistics": [], "reason": str(unscorable)})
+    return _append(run, UTILITY, rows, "utility", {"statistics": pa.list_(pa.float64())}, measures)
 
 
 def _evidence(record: Record, stats: dict[str, TokenStats], base: dict[str, TokenStats]) -> Evidence:
@@ -102,8 +103,8 @@ def _current(run: Run, file: str, kind: str, components: Sequence[Component]) ->
     import pyarrow as pa
 
     table = run.folder.read_table(file)
-    if table is None or "made_by" not in table.column_names:
-        return None
+    if table is None or not {"made_by", NUMBERS[kind]} <= set(table.column_names):
+        return None  # of an earlier byrote
     makes = {(component.name, component.settings()): made_by(component) for component in components}
     rows = zip(*(table[column].to_pylist() for column in (kind, "settings", "made_by")), strict=True)
     return table.filter(pa.array([makes.get((name, own), make) == make for name, own, make in rows], pa.bool_()))

@@ -143,7 +143,7 @@ ATTACKS = {
     "tokens": ("loss", "reference", "zlib", "min-k", "min-k++"),
     "labels": ("loss", "reference", "confidence-margin", "modified-entropy"),
 }
-UTILITY = {"tokens": ("perplexity",), "labels": ("accuracy", "cross-entropy")}
+UTILITY = {"tokens": ("perplexity",), "labels": ("accuracy", "macro-f1", "cross-entropy")}
 
 
 def _shape(data: dict[str, Any]) -> str:
