@@ -144,6 +144,8 @@ ATTACKS = {
     "labels": ("loss", "reference", "confidence-margin", "modified-entropy"),
 }
 UTILITY = {"tokens": ("perplexity",), "labels": ("accuracy", "macro-f1", "cross-entropy")}
+GENERATED = "exact-match, rouge-l or bleu"
+"""What more can be asked of completions; not by default, since generating text costs more than all the rest."""
 
 
 def _shape(data: dict[str, Any]) -> str:
@@ -217,14 +219,19 @@ class Study(Training):
     @field_validator("attacks", "utility")
     @classmethod
     def _reads_what_there_is(cls, components: list[Component], given: ValidationInfo) -> list[Component]:
-        reads = _shape(given.data)
+        reads, objective = _shape(given.data), given.data.get("objective")
         for component in components:
             own = getattr(type(component), "reads", "both")
-            if own not in (reads, "both"):
-                usable = ", ".join(ATTACKS[reads] + UTILITY[reads])
+            if own == "completions" and objective not in ("completion", None):
                 raise ValueError(
-                    f"{component.name} reads {own}, but objective: {given.data.get('objective')} gives {reads}. "
-                    f"Use one of: {usable}"
+                    f"{component.name} reads completions, but objective: {objective} gives {reads}. It needs "
+                    "objective: completion and data with prompts and completions, or messages"
+                )
+            if own not in (reads, "both", "completions"):
+                more = f", and of completions {GENERATED}" if objective == "completion" else ""
+                usable = ", ".join(ATTACKS[reads] + UTILITY[reads]) + more
+                raise ValueError(
+                    f"{component.name} reads {own}, but objective: {objective} gives {reads}. Use one of: {usable}"
                 )
         return components
 
