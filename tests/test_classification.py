@@ -19,7 +19,6 @@ from byrote.objectives.classification import Classifier, encode_labelled
 from byrote.objectives.lm import per_example_loss
 from byrote.registry import make
 from byrote.runner.study import run
-from byrote.study import Study
 from byrote.target import Target
 from byrote.training.bookkeeping import Bookkeeping
 from byrote.training.losses import HeadLoss, TextLoss, only_the_head_trains
@@ -28,10 +27,9 @@ from byrote.training.state import trainable
 from byrote.training.vmap import VMap
 from byrote.types import Record, StudyError, TokenStats
 from byrote.utility.base import Observation
-from conftest import ENCODERS, FAMILIES, WORDS, make_classifier, make_texts, make_tokenizer
-from small_study import leave_out_what_is_slow, make_folder, settings
+from conftest import ENCODERS, FAMILIES, make_classifier, make_texts, make_tokenizer
+from small_study import LABELS, labelled_study, leave_out_what_is_slow, make_folder
 
-LABELS = ("cat", "dog", "owl")
 KINDS = [*FAMILIES, *ENCODERS]
 
 
@@ -151,19 +149,6 @@ def test_accuracy_and_cross_entropy() -> None:
 
 
 # --- studies -------------------------------------------------------------------------------------
-
-
-def labelled_study(folder: Path, **changes: object) -> Study:
-    """80 texts whose label is their last word."""
-    rows = []
-    for at, text in enumerate(make_texts(80, 1, 6, 20)):
-        rows.append(json.dumps({"text": f"{text} {WORDS[at % 3]}", "label": LABELS[at % 3]}))
-    (folder / "labelled.jsonl").write_text("\n".join(rows))
-    data = {"source": str(folder / "labelled.jsonl"), "text": "text", "label": "label", "near_duplicates": 1.0}
-    data |= {"members": 30, "nonmembers": 20, "validation": 9, "test": 15}
-    study = {k: v for k, v in settings(folder).items() if k != "attacks"}
-    study |= {"objective": "classification", "methods": ["full", "head", "lora"], "epochs": 4, "batch_size": 6}
-    return Study.model_validate(study | {"data": data} | changes)
 
 
 def test_a_study_of_labels_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

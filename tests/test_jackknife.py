@@ -68,6 +68,20 @@ def test_what_has_no_spread_has_no_limits() -> None:
         jackknife_estimate(np.full((3, 2), np.nan), ratio)
 
 
+def test_bounded_values_that_are_all_the_same_have_limits() -> None:
+    """Should a share q of the population have that value, a sample of nothing else has the chance q^n."""
+    q = 0.05 ** (1 / 20)
+    for value, bounds, low, high in (
+        (1.0, (0.0, 1.0), q, 1.0),
+        (0.0, (-1.0, 1.0), q - 1, 1 - q),
+        (1.0, (-1.0, 1.0), 2 * q - 1, 1.0),
+    ):
+        estimate = weighted_mean_estimate(np.full(20, value), np.ones(20), bounds=bounds)
+        assert (estimate.low, estimate.high) == pytest.approx((low, high)) and estimate.value == value
+    copies = weighted_mean_estimate(np.ones(40), np.ones(40), [str(at // 2) for at in range(40)], bounds=(0.0, 1.0))
+    assert copies.low == pytest.approx(q)
+
+
 def test_limits_of_a_mean_stay_within_its_bounds() -> None:
     estimate = weighted_mean_estimate([0.0, 0.0, 0.0, 1.0], np.ones(4), bounds=(0.0, 1.0))
     assert estimate.low == 0.0 and estimate.high is not None and 0.5 < estimate.high <= 1.0

@@ -53,7 +53,29 @@ class MembershipAttack(Component):
         """The score of one record, from its evidence alone; raises Unscorable with a reason."""
 
 
-def score_all(attack: MembershipAttack, evidence: Sequence[Evidence]) -> Scores:
+class PoisoningMeasure(Component):
+    """Abstract: what a model makes of the wrong label that a record was given on purpose.
+
+    Measured on the mislabelled members, on the mislabelled nonmembers as their control, and on the same records with
+    models that cannot have learned the wrong labels: the nulls.
+    """
+
+    kind: ClassVar[str] = "poisoning"
+    access: ClassVar[str]
+    """What the measurement needs, in words."""
+    metric: ClassVar[str]
+    """The column `metric` of its mean."""
+    is_share: ClassVar[bool]
+    """Whether the scores are 0 and 1."""
+    compares_with_base: ClassVar[bool] = False
+    reads: ClassVar[Literal["tokens", "labels", "both"]] = "labels"
+
+    @abstractmethod
+    def score(self, evidence: Evidence) -> float:
+        """The score of one mislabelled record, higher for "learned the wrong label"; raises Unscorable."""
+
+
+def score_all(attack: MembershipAttack | PoisoningMeasure, evidence: Sequence[Evidence]) -> Scores:
     """One score per record, shape (N,): finite, or NaN with the reason."""
     values, reasons = np.full(len(evidence), np.nan), [""] * len(evidence)
     for index, one in enumerate(evidence):

@@ -103,7 +103,14 @@ def _sample_sizes(evidence: Evidence) -> Iterator[str]:
 def _baselines(rows: Sequence[Row]) -> Iterator[str]:
     found: dict[int, list[str]] = {}
     for row in rows:
-        if row.method != "none" or row.metric != "auc" or row.seed is None or row.low is None or row.high is None:
+        if (
+            row.method != "none"
+            or row.metric != "auc"
+            or row.slice
+            or row.seed is None
+            or row.low is None
+            or row.high is None
+        ):
             continue
         if not row.low <= 0.5 <= row.high:
             found.setdefault(row.seed, []).append(f"{row.name} {row.value:.3f} [{row.low:.3f}, {row.high:.3f}]")
@@ -214,8 +221,10 @@ def _notes(evidence: Evidence) -> Iterator[str]:
     for cell in evidence.manifest.cells:
         for note in cell.notes:
             noted.setdefault(note, []).append(_name(cell))
+    tuned = {_name(cell) for cell in evidence.manifest.cells if cell.method != "none"}
     for note, methods in noted.items():
-        yield f"{'; '.join(dict.fromkeys(methods))}: {note.rstrip('.')}."
+        everyone = len(tuned) > 1 and tuned <= set(methods)
+        yield f"{'All methods' if everyone else '; '.join(dict.fromkeys(methods))}: {note.rstrip('.')}."
     dropped: dict[str, list[str]] = {}
     for seed, sizes in evidence.manifest.splits.items():
         left_out = {

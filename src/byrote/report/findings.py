@@ -73,6 +73,7 @@ class Index:
         self.rows: dict[Key, Row] = {
             (row.method, row.settings, row.privacy, row.delta, row.seed, row.epoch, row.kind, row.name, row.metric): row
             for row in rows
+            if not row.slice
         }
 
     def get(self, of: Configuration, epoch: int | None, measure: Attack | Utility, metric: str) -> Row | None:

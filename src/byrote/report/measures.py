@@ -31,6 +31,18 @@ class Attack:
 
 
 @dataclass(frozen=True, slots=True)
+class Poisoning:
+    """One measure of mislabelled records as the study asked for it."""
+
+    name: str
+    settings: str
+    metric: str
+    is_share: bool
+    access: str
+    summary: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Utility:
     """One utility measure as the study asked for it; `form` says how its number comes from the records' sums."""
 
@@ -70,6 +82,23 @@ def attacks_of(manifest: Manifest) -> list[Attack]:
                 )
             )
     return found
+
+
+def poisonings_of(manifest: Manifest) -> list[Poisoning]:
+    """The measures of mislabelled records in the study's order."""
+    found = [_component("attack", spec) for spec in manifest.attacks]
+    return [
+        Poisoning(
+            name=component.name,
+            settings=component.settings(),
+            metric=str(getattr(component, "metric", component.name)),
+            is_share=bool(getattr(component, "is_share", False)),
+            access=str(getattr(component, "access", "")),
+            summary=component.summary(),
+        )
+        for component in found
+        if component is not None and getattr(component, "kind", "") == "poisoning"
+    ]
 
 
 def utilities_of(manifest: Manifest) -> list[Utility]:

@@ -10,12 +10,12 @@ import numpy as np
 
 from byrote.audit.tradeoff import group_bound
 from byrote.report.accounts import Account, accounts
-from byrote.report.answer import Summary
 from byrote.report.findings import Finding
 from byrote.report.formats import ABSENT, limits, measure, percent, rate, rounded_up, seconds, signed
 from byrote.report.limits import Limit, limit_of, limits_of
 from byrote.report.privacy_rows import REPEATABLE
 from byrote.report.rows import Row
+from byrote.report.summary import Summary
 from byrote.report.tables import Column, Value
 from byrote.report.versus import twin_finding
 from byrote.types import Ledger

@@ -6,12 +6,12 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from byrote.report.answer import Summary
 from byrote.report.checks import cell_label
 from byrote.report.evidence import Evidence
 from byrote.report.formats import ABSENT, measure
 from byrote.report.measures import label
 from byrote.report.pieces import Pieces
+from byrote.report.summary import Summary
 from byrote.store import Cell, canonical_json
 
 

@@ -75,7 +75,9 @@ def paired_estimate(utility: Utility, rows: Floats, twins: Floats, groups: Seque
             null_value=0.0,
         )  # fmt: skip
     null = 1.0 if utility.form == "exp" else 0.0
-    return _mean(utility, _means(rows) - _means(twins), rows[:, 1], groups, None, null)
+    size = None if utility.bounds is None else utility.bounds[1] - utility.bounds[0]
+    bounds = None if size is None else (-size, size)
+    return _mean(utility, _means(rows) - _means(twins), rows[:, 1], groups, bounds, null)
 
 
 def _mean(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from byrote.attacks.base import Evidence, MembershipAttack, score_all
+from byrote.attacks.base import Evidence, MembershipAttack, PoisoningMeasure, score_all
 from byrote.registry import Component
 from byrote.runner import tables
 from byrote.runner.one import Run
@@ -22,6 +22,21 @@ NUMBERS = {"attack": "score", "utility": "statistics"}
 
 def ensure_scores(run: Run, attacks: Sequence[MembershipAttack], splits: Splits, base: Run, epochs: range) -> bool:
     """Add to the run's scores what is missing of these attacks on members and nonmembers; whether anything was."""
+    return _ensure(run, attacks, splits.members + splits.nonmembers, base, epochs)
+
+
+def ensure_poisoning(run: Run, measures: Sequence[PoisoningMeasure], records: Sequence[Record], epochs: range) -> bool:
+    """Add what is missing of these measures on records that carry the label to be judged; whether anything was."""
+    return _ensure(run, measures, records, run, epochs)
+
+
+def _ensure(
+    run: Run,
+    attacks: Sequence[MembershipAttack] | Sequence[PoisoningMeasure],
+    asked: Sequence[Record],
+    base: Run,
+    epochs: range,
+) -> bool:
     import pyarrow as pa
 
     known = _keys(_current(run, SCORES, "attack", attacks), "attack")
@@ -32,13 +47,13 @@ def ensure_scores(run: Run, attacks: Sequence[MembershipAttack], splits: Splits,
         for attack in attacks:
             if epoch == 0 and attack.compares_with_base:
                 continue
-            records = _unknown(known, epoch, attack.name, attack.settings(), splits.members + splits.nonmembers)
+            records = _unknown(known, epoch, attack.name, attack.settings(), asked)
             if not records:
                 continue
             stats = stats or run.stats(epoch)
             if attack.compares_with_base:
                 base_stats = base_stats or base.stats(0)
-            evidence = [_evidence(record, stats, base_stats) for record in records]
+            evidence = [_evidence(record, stats, base_stats, run.context.labels) for record in records]
             scores = score_all(attack, evidence)
             for record, value, reason in zip(records, scores.values.tolist(), scores.reasons, strict=True):
                 rows.append(
@@ -47,7 +62,7 @@ def ensure_scores(run: Run, attacks: Sequence[MembershipAttack], splits: Splits,
                         "attack": attack.name,
                         "settings": attack.settings(),
                         "made_by": made_by(attack),
-                        "record_id": record.id,
+                        "record_id": record.score_id,
                         "score": None if reason else value,
                         "reason": reason,
                     }
@@ -82,9 +97,15 @@ def ensure_utility(run: Run, measures: Sequence[Utility], splits: Splits, epochs
     return _append(run, UTILITY, rows, "utility", {"statistics": pa.list_(pa.float64())}, measures)
 
 
-def _evidence(record: Record, stats: dict[str, TokenStats], base: dict[str, TokenStats]) -> Evidence:
+def _evidence(
+    record: Record, stats: dict[str, TokenStats], base: dict[str, TokenStats], labels: Sequence[str]
+) -> Evidence:
     key = text_key(record.text)
-    return Evidence(record, stats[key], base.get(key))
+    found, untuned = stats[key], base.get(key)
+    if labels and record.label is not None:  # a text is scored once, whatever label a plant gives it
+        at = labels.index(record.label)
+        found, untuned = found.of_class(at), untuned and untuned.of_class(at)
+    return Evidence(record, found, untuned)
 
 
 @cache
@@ -120,7 +141,7 @@ def _keys(table: Any | None, name: str) -> set[tuple[int, str, str, str]]:
 def _unknown(
     known: set[tuple[int, str, str, str]], epoch: int, name: str, settings: str, records: Sequence[Record]
 ) -> list[Record]:
-    return [record for record in records if (epoch, name, settings, record.id) not in known]
+    return [record for record in records if (epoch, name, settings, record.score_id) not in known]
 
 
 def _append(

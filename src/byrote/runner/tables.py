@@ -53,7 +53,7 @@ def seconds_of(table: pa.Table) -> float:
 
 
 def splits_table(splits: Splits) -> pa.Table:
-    """One row per record: record_id, split, group, text_key."""
+    """One row per record: record_id, split, group, text_key, slice, score_id."""
     import pyarrow as pa
 
     rows = [(name, record) for name, records in splits.parts() for record in records]
@@ -63,6 +63,8 @@ def splits_table(splits: Splits) -> pa.Table:
             "split": [name for name, _ in rows],
             "group": [record.group_id for _, record in rows],
             "text_key": [text_key(record.text) for _, record in rows],
+            "slice": [record.slice for _, record in rows],
+            "score_id": [record.score_id for _, record in rows],
         }
     )
 

@@ -77,11 +77,15 @@ class TrainedRun(Run):
     @property
     def promises(self) -> bool:
         """Whether the run gives a guarantee: a private one that is not a learning-rate trial."""
-        return self.privacy is not None and self.experiment.trains_on == "members"
+        return self.privacy is not None and self.experiment.trains_on != "test"
 
     def records(self, splits: Splits) -> tuple[Record, ...]:
-        """What the run trains on."""
-        return splits.members if self.experiment.trains_on == "members" else splits.test
+        """What the run trains on in one epoch, planted copies repeated."""
+        if self.experiment.trains_on == "test":
+            return splits.test
+        wrong_too = self.experiment.trains_on == "members"
+        members = (record for record in splits.members if wrong_too or record.truth is None)
+        return tuple(record for record in members for _ in range(record.copies))
 
     def ledger(self) -> Ledger | None:
         """The privacy account on disk; None where there is none, or it is not whole."""
@@ -91,13 +95,11 @@ class TrainedRun(Run):
     def _scored(self, epochs: int, records: Sequence[Record]) -> bool:
         return all(self.has(epoch, records) for epoch in range(1, epochs + 1))
 
-    def ensure(self, splits: Splits, *, whole: bool, keep: bool) -> bool:
-        """Train and score whatever is missing; whether there was anything to do.
+    def ensure(self, splits: Splits, records: Sequence[Record], *, keep: bool = False) -> bool:
+        """Train, and score these records and the validation records after every epoch; whether there was work to do.
 
-        `whole` scores all records after every epoch; a run that only answers for its learning rate is
-        scored on the validation records alone. Raises Diverged, from the store where that is known.
+        Raises Diverged, from the store where that is known.
         """
-        records = splits.all() if whole else splits.validation
         if self.is_done(records, keep=keep):
             if (self.folder.path / STATE).exists():  # killed just before it was removed
                 with self.folder.locked():
@@ -249,7 +251,7 @@ class TrainedRun(Run):
 
     def check_targets(self, target: Target, splits: Splits) -> None:
         """There is something to learn, and something to validate on."""
-        trained = "member" if self.experiment.trains_on == "members" else "test record"
+        trained = "test record" if self.experiment.trains_on == "test" else "member"
         for name, records in ((trained, self.records(splits)), ("validation record", splits.validation)):
             if not any(example.targets for example in target.encode(records)):
                 raise StudyError(
