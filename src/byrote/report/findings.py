@@ -110,6 +110,7 @@ def configurations(evidence: Evidence) -> list[Configuration]:
     )
 
 
+RATE_FIELDS = ("learning_rate", "private_learning_rate")
 SPELLINGS: tuple[tuple[str, ...], ...] = ((), ("own",), ("rate",), ("own", "rate"), ("own", "rate", "delta"))
 """What a label may add, the shortest first."""
 
@@ -130,7 +131,7 @@ def _label(method: str, settings: str, privacy: str, delta: float | None, *with_
     """A configuration in words: 'lora, r 16, ε 8, clip_norm 1.0'."""
     if method == "none":
         return "untuned model"
-    leave_out = () if "rate" in with_ else ("learning_rate",)
+    leave_out = () if "rate" in with_ else RATE_FIELDS
     words = [label(method, without_privacy(settings), leave_out)]
     if privacy != "none":
         own = privacy_settings(settings) if "own" in with_ else {}

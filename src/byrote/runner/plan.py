@@ -105,7 +105,7 @@ def _steps(study: Study, context: Context, speeds: dict[str, float]) -> Iterator
         per_member = speeds.get(method.name)
         seconds = None if per_member is None else per_member * study.epochs * study.data.members
         label, level = f"{method.name} {method.settings()}".strip(), label_of(privacy)
-        rates = study.rates(method)
+        rates = study.rates(method, privacy)
         trials: list[Trial] = []
         open_ = False
         while len(rates) > 1 and (rate := next_rate(trials, rates)) is not None:

@@ -136,7 +136,7 @@ class StudyRun:
 
     def _answer(self, cell: Cell, method: Method, privacy: PrivacyLevel, splits: Splits) -> Cell:
         study = self.study
-        rates = study.rates(method)
+        rates = study.rates(method, privacy)
         tried = self._try_rates(method, privacy, cell, splits, rates) if len(rates) > 1 else []
         rate = best_rate(tried) if tried else rates[0]
         answer = self._trained(method, privacy, cell.seed, rate)

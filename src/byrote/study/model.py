@@ -153,6 +153,10 @@ POISONING = ("mislabelled-prediction", "mislabelled-loss")
 UTILITY = {"tokens": ("perplexity",), "labels": ("accuracy", "macro-f1", "cross-entropy")}
 
 
+NOT_IN_A_RUN = {"learning_rate": None, "private_learning_rate": None, "private": True}
+"""Fields of a method that the experiment holds itself, or that only say which experiments there are."""
+
+
 def _shape(data: dict[str, Any]) -> str:
     """What the model predicts, by the objective among fields that are validated already."""
     return "labels" if data.get("objective") == "classification" else "tokens"
@@ -290,11 +294,17 @@ class Study(Training):
         for seed in self.seeds:
             for privacy in self.privacy:
                 for method in self.methods:
-                    yield method, privacy, seed
+                    if privacy in self.levels(method):
+                        yield method, privacy, seed
 
-    def rates(self, method: Component) -> tuple[float, ...]:
+    def levels(self, method: Component) -> list[PrivacyLevel]:
+        """The privacy levels that a method is trained at."""
+        return [level for level in self.privacy if level == "none" or method.private]  # type: ignore[attr-defined]
+
+    def rates(self, method: Component, privacy: PrivacyLevel = "none") -> tuple[float, ...]:
         """The learning rates to try for a method: the given one, or its grid where `auto` stands."""
-        given = getattr(method, "learning_rate", None) or self.learning_rate
+        own = None if privacy == "none" else method.private_learning_rate  # type: ignore[attr-defined]
+        given = own or method.learning_rate or self.learning_rate  # type: ignore[attr-defined]
         return tuple(type(method).learning_rates) if given == "auto" else (float(given),)  # type: ignore[attr-defined]
 
     def experiment(
@@ -320,7 +330,7 @@ class Study(Training):
             source=data,
             data=_identity_of_data(self.data),
             plants=self.plants if plants is None else plants,
-            method=as_spec(method.model_copy(update={"learning_rate": None})),
+            method=as_spec(method.model_copy(update=NOT_IN_A_RUN)),
             privacy=privacy,
             learning_rate=learning_rate,
             seed=seed,
