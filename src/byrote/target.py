@@ -170,6 +170,11 @@ class Target:
             found[at] = Generation(str(text), tokens, ended)
         return found
 
+    def longest_answer(self, records: Sequence[Record], decoding: Decoding) -> int:
+        """Tokens of the longest prompt with its answer, were every answer as long as it may be."""
+        prompts = encode_prompts(self.tokenizer, records)
+        return max((min(len(ids) + decoding.max_new_tokens, self.max_length) for ids in prompts), default=0)
+
     @property
     def stops(self) -> frozenset[int]:
         """Tokens that end an answer: the tokenizer's end of text, and those that the model's own settings name."""

@@ -11,10 +11,12 @@ from typing import Any
 from byrote.attacks.base import Evidence, MembershipAttack, PoisoningMeasure, score_all
 from byrote.registry import Component
 from byrote.runner import tables
+from byrote.runner.generations import read_generations, spelled
 from byrote.runner.one import Run
 from byrote.store import identity
 from byrote.types import Record, Splits, TokenStats, Unscorable, text_key
 from byrote.utility.base import Observation, Utility
+from byrote.utility.generated import Generated
 
 SCORES, UTILITY = "scores.parquet", "utility.parquet"
 NUMBERS = {"attack": "score", "utility": "statistics"}
@@ -78,7 +80,11 @@ def ensure_utility(run: Run, measures: Sequence[Utility], splits: Splits, epochs
     rows: list[dict[str, Any]] = []
     for epoch in epochs:
         stats: dict[str, TokenStats] = {}
+        said = read_generations(run.folder, epoch) if epoch == epochs[-1] and run.context.decodings else {}
         for measure in measures:
+            generated = measure.decoding if isinstance(measure, Generated) else None
+            if generated and epoch != epochs[-1]:
+                continue
             records = _unknown(known, epoch, measure.name, measure.settings(), splits.test)
             stats = stats or (run.stats(epoch) if records else {})
             for record in records:
@@ -89,7 +95,9 @@ def ensure_utility(run: Run, measures: Sequence[Utility], splits: Splits, epochs
                     "made_by": made_by(measure),
                     "record_id": record.id,
                 }
-                seen = Observation(record, stats[text_key(record.text)], run.context.labels)
+                key = text_key(record.text)
+                text = said.get((key, spelled(generated))) if generated else None
+                seen = Observation(record, stats[key], run.context.labels, text)
                 try:
                     rows.append({**row, "statistics": measure.measure(seen), "reason": ""})
                 except Unscorable as unscorable:

@@ -245,10 +245,9 @@ class Study(Training):
             own = getattr(type(component), "reads", "both")
             if own not in (reads, "both") and not (own == "completions" and objective == "completion"):
                 usable = ", ".join(ATTACKS[reads] + UTILITY[reads])
-                raise ValueError(
-                    f"{component.name} reads {own}, but objective: {objective} gives {reads}. Use one of: {usable}"
-                    + (", or objective: completion" if own == "completions" and reads == "tokens" else "")
-                )
+                usable += "; or objective: completion" if own == "completions" else ""
+                said = f"{component.name} reads {own}, but objective: {objective} gives {reads}"
+                raise ValueError(f"{said}. Use one of: {usable}")
         return components
 
     @field_validator("plants")
