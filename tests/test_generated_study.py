@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from byrote.data.base import Columns
 from byrote.data.load import load
+from byrote.report.markdown import report_markdown
 from byrote.report.results import Results
 from byrote.runner import generations, tables
 from byrote.runner.plan import plan
@@ -106,6 +107,9 @@ def test_what_was_learned_is_generated_and_measured(folder: Path, tmp_path: Path
         assert (row.epoch, row.n, row.null_value) == (6, 20, rows["none", name].value)
         assert row.null_value is not None and row.null_value < 0.2 * (row.value or 0.0)
         assert row.settings == json.dumps({name: HOW}, separators=(",", ":"))
+    text = report_markdown(results)
+    assert "white space aside; higher is better. Made with greedy decoding, at most 6 new tokens." in text
+    assert "at most 6 new tokens; sacrebleu nrefs:1\\|case:mixed\\|eff:no\\|tok:13a\\|smooth:exp\\|version:2." in text
     seconds = [row for row in results.rows if (row.name, row.metric) == ("generation", "seconds")]
     assert {row.method for row in seconds} == {"none", "full"}
 
