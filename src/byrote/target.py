@@ -1,4 +1,4 @@
-"""What an attacker may touch: the one scoring pass over a model.
+"""What an attacker may touch: the one scoring pass over a model, and what it generates.
 
 Every attack reads the `TokenStats` that come from here and none touches the model, so a text
 costs one forward pass however many attacks there are. The language-model head is applied to a
@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from byrote.generation import Prompt, generate
 from byrote.objectives.batching import Example, collate, encode, out_of_memory, pack
 from byrote.objectives.classification import Classifier, encode_labelled
-from byrote.objectives.completion import encode_completions
+from byrote.objectives.completion import encode_completions, encode_prompts
 from byrote.objectives.lm import Decoder, Reader
-from byrote.types import ByroteError, Record, TokenStats
+from byrote.types import ByroteError, Decoding, Generation, Record, TokenStats, text_key
 
 if TYPE_CHECKING:
     import torch
@@ -136,6 +137,55 @@ class Target:
                         ) from None
                     self.token_budget = max(self.token_budget // 2, longest)
         return stats
+
+    def generate(
+        self,
+        records: Sequence[Record],
+        decoding: Decoding,
+        on_progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> list[Generation]:
+        """What the model answers to the prompt of each record, in the order given.
+
+        Prompt and answer together keep to `max_length`, as texts did in training. The same prompt gives the same
+        answer in any company; where it is drawn, the prompt's own generator draws it.
+        """
+        assert isinstance(self.decoder, Decoder)
+        prompts = [
+            Prompt(ids, self.max_length - len(ids), int(text_key(record.text)[:16], 16))
+            for ids, record in zip(encode_prompts(self.tokenizer, records), records, strict=True)
+        ]
+        usable = [at for at, prompt in enumerate(prompts) if prompt.ids and prompt.room > 0]
+        said = generate(
+            self.decoder,
+            [prompts[at] for at in usable],
+            decoding,
+            self.stops,
+            device=self.device,
+            on_progress=lambda done: on_progress(len(records) - len(usable) + done, len(records)),
+        )
+        found = [self._unanswered(prompt) for prompt in prompts]
+        for at, tokens in zip(usable, said, strict=True):
+            ended = tokens[-1] in self.stops
+            text = self.tokenizer.decode(list(tokens[:-1] if ended else tokens), skip_special_tokens=True)
+            found[at] = Generation(str(text), tokens, ended)
+        return found
+
+    def longest_answer(self, records: Sequence[Record], decoding: Decoding) -> int:
+        """Tokens of the longest prompt with its answer, were every answer as long as it may be."""
+        prompts = encode_prompts(self.tokenizer, records)
+        return max((min(len(ids) + decoding.max_new_tokens, self.max_length) for ids in prompts), default=0)
+
+    @property
+    def stops(self) -> frozenset[int]:
+        """Tokens that end an answer: the tokenizer's end of text, and those that the model's own settings name."""
+        own = getattr(self.decoder.model, "generation_config", None)
+        named = getattr(own, "eos_token_id", None)
+        ids = [self.tokenizer.eos_token_id, *(named if isinstance(named, list) else [named])]
+        return frozenset(int(token) for token in ids if token is not None)
+
+    def _unanswered(self, prompt: Prompt) -> Generation:
+        why = f"the prompt has {len(prompt.ids)} tokens, so max_length {self.max_length} leaves no room for an answer"
+        return Generation("", (), False, why if prompt.ids else "the prompt has no token to go on from")
 
     def _score(self, examples: list[Example]) -> list[TokenStats]:
         import torch

@@ -12,6 +12,7 @@ from byrote.types import ByroteError
 if TYPE_CHECKING:
     import torch
     from torch import nn
+    from transformers import Cache
 
 TOLERANCE = 1e-3
 """Of the largest logit, in float32; a half-precision head may round its last bit otherwise (2^-7 in bfloat16)."""
@@ -69,6 +70,25 @@ class Decoder:
         if self.softcap is not None:
             logits = (logits / self.softcap).tanh() * self.softcap
         return logits
+
+    def next_logits(self, ids: torch.Tensor, cache: Cache | None) -> tuple[torch.Tensor, Cache]:
+        """(B, V) logits of what follows `ids` (B, T), none of it padding, and the cache of all that was read.
+
+        Virtual tokens stand before the first text and enter the cache with it. What follows goes to the model inside,
+        since PEFT would put them before every piece again.
+        """
+        import torch
+        from peft import PeftModel
+
+        model, before = self.model, 0
+        if cache is not None:
+            model, before = model.get_base_model() if isinstance(model, PeftModel) else model, cache.get_seq_length()
+        mask = torch.ones((len(ids), before + ids.shape[1]), dtype=torch.int64, device=ids.device)
+        with self._taking_rows():
+            out = model(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True)
+        if out.get("past_key_values") is None:
+            raise ByroteError(f"{type(model).__name__} keeps no keys and values, so byrote cannot generate from it")
+        return out.logits[:, -1].float(), out.past_key_values
 
     def loss_without_looking(self, batch: Batch) -> torch.Tensor:
         """(B,) what `per_example_loss` gives, without looking at the mask's values: for a vectorised call."""

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 from byrote.data.split import sizes
 from byrote.methods.base import Method
 from byrote.runner.context import Context
+from byrote.runner.generations import read_generations, spelled
 from byrote.runner.one import COST, EXPERIMENT, HISTORY
 from byrote.runner.progress import Progress
 from byrote.runner.rates import best_rate, next_rate, trial_part
 from byrote.runner.scores import SCORES, UTILITY
 from byrote.runner.study import default_folder
 from byrote.runner.trained import DIVERGED, STATE, TrainedRun
+from byrote.runner.weights import WEIGHTS
 from byrote.store import Store, Trial
 from byrote.study import Study, load_study
 from byrote.study.model import Part, PrivacyLevel
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-WAITING = ("goes on", "to train")
+WAITING = ("goes on", "to train", "to generate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ class Step:
     """None for the best of those that are still to be tried."""
     run_id: str
     state: str
-    """"done", "diverged", "goes on" (it was interrupted) or "to train"."""
+    """"done", "diverged", "goes on" (it was interrupted), "to generate" (with its kept weights) or "to train"."""
     purpose: str
     """"run", or "trial" for one rate of `learning_rate: auto`."""
     seconds: float | None
@@ -121,7 +123,8 @@ def _steps(study: Study, context: Context, speeds: dict[str, float]) -> Iterator
         elif not trials or any(trial.validation_loss is not None for trial in trials):
             rate = best_rate(trials) if trials else rates[0]
             run = _run(study, context, method, privacy, seed, rate, "members")
-            yield Step(label, level, seed, rate, run.id, _state(run, trial=False), "run", seconds)
+            state = _state(run, trial=False)
+            yield Step(label, level, seed, rate, run.id, state, "run", None if state == "to generate" else seconds)
 
 
 def _run(
@@ -144,7 +147,10 @@ def _state(run: TrainedRun, *, trial: bool) -> str:
         return "diverged"
     # A trial scores the validation records alone; what has scores or measurements was wanted whole.
     if run.folder.intact(HISTORY) and (trial or run.folder.intact(SCORES) or run.folder.intact(UTILITY)):
-        return "done"
+        known = {how for _, how in read_generations(run.folder, run.history()["epochs"])}
+        if trial or all(spelled(how) in known for how in run.context.decodings):
+            return "done"
+        return "to generate" if run.folder.intact_folder(WEIGHTS) else "to train"
     return "goes on" if run.folder.intact(STATE) else "to train"
 
 

@@ -17,6 +17,7 @@ from byrote.report.write import write_report
 from byrote.runner import tables
 from byrote.runner.context import Context
 from byrote.runner.environment import describe
+from byrote.runner.generations import cut_off
 from byrote.runner.one import BaseRun, Run
 from byrote.runner.progress import Progress
 from byrote.runner.rates import best_rate, beyond, next_rate, trial_part
@@ -102,7 +103,8 @@ class StudyRun:
 
     def _base_cell(self, seed: int, splits: dict[int, Splits]) -> None:
         everything = tuple({record.id: record for part in splits.values() for record in part.all()}.values())
-        self.worked += self.base.ensure(everything)
+        prompts = {record.id: record for part in splits.values() for record in part.test}
+        self.worked += self.base.ensure(everything, tuple(prompts.values()))
         self._score(self.base, splits[seed], range(1))
         self._poisoning(self.base, self.context.mislabelled(seed), range(1))
         self.cells.append(Cell(method="none", family="none", seed=seed, run_id=self.base.id, base_run_id=self.base.id))
@@ -142,11 +144,11 @@ class StudyRun:
         answer = self._trained(method, privacy, cell.seed, rate)
         cell = cell.model_copy(update={"run_id": answer.id, "learning_rate": rate, "tried": tried})
         keep = study.keep == "all" or (study.keep == "adapters" and method.is_adapter)
-        self.worked += answer.ensure(splits, splits.all(), keep=keep)
+        self.worked += answer.ensure(splits, splits.all(), keep=keep, prompts=splits.test)
         history = answer.history()
         self._score(answer, splits, range(1, history["epochs"] + 1))
         self._poisoning(answer, self.context.mislabelled(cell.seed), range(1, history["epochs"] + 1))
-        notes = list(history["notes"])
+        notes = [*history["notes"], *cut_off(answer, history["epochs"], splits.test)]
         nulls, missing = self._nulls(method, privacy, cell.seed, rate)
         if history["stopped_early"]:
             notes.append(f"Stopped early after epoch {history['epochs']}: the validation loss no longer fell.")

@@ -150,7 +150,7 @@ ATTACKS = {
 }
 POISONING = ("mislabelled-prediction", "mislabelled-loss")
 """Asked as well where a study plants wrong labels."""
-UTILITY = {"tokens": ("perplexity",), "labels": ("accuracy", "cross-entropy")}
+UTILITY = {"tokens": ("perplexity",), "labels": ("accuracy", "macro-f1", "cross-entropy")}
 
 
 NOT_IN_A_RUN = {"learning_rate": None, "private_learning_rate": None, "private": True}
@@ -240,15 +240,14 @@ class Study(Training):
     @field_validator("plants", "attacks", "utility")
     @classmethod
     def _reads_what_there_is(cls, components: list[Component], given: ValidationInfo) -> list[Component]:
-        reads = _shape(given.data)
+        reads, objective = _shape(given.data), given.data.get("objective")
         for component in components:
             own = getattr(type(component), "reads", "both")
-            if own not in (reads, "both"):
+            if own not in (reads, "both") and not (own == "completions" and objective == "completion"):
                 usable = ", ".join(ATTACKS[reads] + UTILITY[reads])
-                raise ValueError(
-                    f"{component.name} reads {own}, but objective: {given.data.get('objective')} gives {reads}. "
-                    f"Use one of: {usable}"
-                )
+                usable += "; or objective: completion" if own == "completions" else ""
+                said = f"{component.name} reads {own}, but objective: {objective} gives {reads}"
+                raise ValueError(f"{said}. Use one of: {usable}")
         return components
 
     @field_validator("plants")
