@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from byrote.data.split import sizes
 from byrote.methods.base import Method
+from byrote.registry import Component
 from byrote.runner.context import Context
 from byrote.runner.one import COST, EXPERIMENT, HISTORY
 from byrote.runner.progress import Progress
@@ -96,32 +97,44 @@ def plan(
     data = study.data
     sizes(len(context.data.records), data.members, data.nonmembers, data.validation, data.test)  # are there enough?
     speeds = _seconds_per_epoch(runs, context.model.fingerprint)
-    return Plan(study, tuple(_steps(study, context, speeds)))
+    steps = (step for cell in study.cells() for step in _steps(study, context, speeds, *cell))
+    return Plan(study, tuple(steps))
 
 
-def _steps(study: Study, context: Context, speeds: dict[str, float]) -> Iterator[Step]:
-    for method, privacy, seed in study.cells():
-        assert isinstance(method, Method)
-        per_member = speeds.get(method.name)
-        seconds = None if per_member is None else per_member * study.epochs * study.data.members
-        label, level = f"{method.name} {method.settings()}".strip(), label_of(privacy)
-        rates = study.rates(method)
-        trials: list[Trial] = []
-        open_ = False
-        while len(rates) > 1 and (rate := next_rate(trials, rates)) is not None:
-            if open_ and len(trials) >= len(rates):
-                break  # what lies beyond the grid is seen when the grid is done
-            run = _run(study, context, method, privacy, seed, rate, trial_part(privacy))
-            trials.append(_trial(run, rate))
-            state = _state(run, trial=True)
-            open_ |= state in WAITING
-            yield Step(label, level, seed, rate, run.id, state, "trial", seconds)
-        if open_:
-            yield Step(label, level, seed, None, "", "to train", "run", seconds)
-        elif not trials or any(trial.validation_loss is not None for trial in trials):
-            rate = best_rate(trials) if trials else rates[0]
-            run = _run(study, context, method, privacy, seed, rate, "members")
-            yield Step(label, level, seed, rate, run.id, _state(run, trial=False), "run", seconds)
+def waiting_cells(study: Study, context: Context) -> list[int]:
+    """The numbers, in the study's order, of the cells that something is still to be trained for."""
+    return [
+        number
+        for number, cell in enumerate(study.cells())
+        if any(step.state in WAITING for step in _steps(study, context, {}, *cell))
+    ]
+
+
+def _steps(
+    study: Study, context: Context, speeds: dict[str, float], method: Component, privacy: PrivacyLevel, seed: int
+) -> Iterator[Step]:
+    """Those of one cell."""
+    assert isinstance(method, Method)
+    per_member = speeds.get(method.name)
+    seconds = None if per_member is None else per_member * study.epochs * study.data.members
+    label, level = f"{method.name} {method.settings()}".strip(), label_of(privacy)
+    rates = study.rates(method)
+    trials: list[Trial] = []
+    open_ = False
+    while len(rates) > 1 and (rate := next_rate(trials, rates)) is not None:
+        if open_ and len(trials) >= len(rates):
+            break  # what lies beyond the grid is seen when the grid is done
+        run = _run(study, context, method, privacy, seed, rate, trial_part(privacy))
+        trials.append(_trial(run, rate))
+        state = _state(run, trial=True)
+        open_ |= state in WAITING
+        yield Step(label, level, seed, rate, run.id, state, "trial", seconds)
+    if open_:
+        yield Step(label, level, seed, None, "", "to train", "run", seconds)
+    elif not trials or any(trial.validation_loss is not None for trial in trials):
+        rate = best_rate(trials) if trials else rates[0]
+        run = _run(study, context, method, privacy, seed, rate, "members")
+        yield Step(label, level, seed, rate, run.id, _state(run, trial=False), "run", seconds)
 
 
 def _run(
