@@ -92,7 +92,7 @@ def _null(found: Sequence[Finding], attack: Attack) -> str:
     """What the AUCs are compared with."""
     nulls = {rate(one.auc[attack].null_value) for one in found}
     value = f" of {nulls.pop()}" if len(nulls) == 1 else ""
-    source = "a coin toss" if attack.compares_with_base else "the same attack on the untuned model"
+    source = "a coin toss" if attack.null_is_stated else "the same attack on the untuned model"
     return f"{'Each interval lies' if len(found) > 1 else 'The interval lies'} above the null{value}, {source}."
 
 

@@ -75,7 +75,7 @@ def _damage(evidence: Evidence) -> Iterator[str]:
                 f"{broken} of run {run_id} ({names.get(run_id, 'not in this study')}) is not what was written, so its "
                 "numbers are left out. Run the study again: only that piece is made anew."
             )
-        scored = [a for a in evidence.attacks if not (a.compares_with_base and run_id in bases)]
+        scored = [a for a in evidence.attacks if not (a.null_is_stated and run_id in bases)]
         needed = [*(["scores.parquet"] if scored else []), *(["utility.parquet"] if evidence.utilities else [])]
         for missing in (name for name in pieces.missing if name in needed and run_id in names):
             yield f"{missing} of run {run_id} ({names[run_id]}) is missing. Run the study again to make it."
@@ -126,7 +126,7 @@ def null_ranges(evidence: Evidence) -> list[str]:
 
     Measured on the first tuned run that has scores of the attack, since it turns on the numbers of records.
     """
-    attacks = [attack for attack in evidence.attacks if attack.compares_with_base]
+    attacks = [attack for attack in evidence.attacks if attack.null_is_stated]
     return [sentence for attack in attacks if (sentence := _null_range(evidence, attack))]
 
 

@@ -40,7 +40,7 @@ def cell_rows(evidence: Evidence, cell: Cell) -> Iterator[Row]:
     epochs = evidence.epochs(cell)
     for epoch in epochs:
         for attack in evidence.attacks:
-            if not (attack.compares_with_base and cell.method == "none"):
+            if not (attack.null_is_stated and cell.method == "none"):
                 for slice_ in ("", *evidence.slices(cell.seed)):
                     yield from membership_rows(evidence, cell, attack, epoch, slice_)
         for utility in evidence.utilities:
@@ -63,7 +63,7 @@ def membership_rows(evidence: Evidence, cell: Cell, attack: Attack, epoch: int, 
     scored = sides.scored()
     nulls = base_nulls(evidence, cell, attack, slice_)
     yield filled(blank, "auc", _auc(scored, nulls["auc"]))
-    if cell.method != "none" and not attack.compares_with_base:
+    if cell.method != "none" and not attack.null_is_stated:
         yield filled(blank, "auc-lift", _lift(sides, base))
     for rate in RATES:
         metric = f"tpr@fpr={rate:g}"
@@ -74,7 +74,7 @@ def base_nulls(evidence: Evidence, cell: Cell, attack: Attack, slice_: str = "")
     """The nulls of one attack by metric: stated where it has no base to be measured on, else the base model's."""
     stated: dict[str, float | None] = {"auc": 0.5}
     stated |= {f"tpr@fpr={rate:g}": rate for rate in RATES}
-    if attack.compares_with_base or cell.method == "none":
+    if attack.null_is_stated or cell.method == "none":
         return stated
     key = (cell.seed, cell.base_run_id, attack, slice_)
     if key not in evidence.nulls:

@@ -98,7 +98,7 @@ class Evidence:
     def base_sides(self, cell: Cell, attack: Attack, slice_: str = "") -> Sides | None:
         """The same attack's scores on the untuned base model, on the records of the cell's split."""
         base = cell.model_copy(update={"run_id": cell.base_run_id})
-        return None if attack.compares_with_base else self.sides(base, attack, 0, slice_)
+        return None if attack.null_is_stated else self.sides(base, attack, 0, slice_)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

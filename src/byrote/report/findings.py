@@ -191,7 +191,7 @@ def verdict_of(index: Index, of: Configuration, epoch: int | None, attack: Attac
     An attack whose null is measured on the base model is judged by the interval of its lift, since
     that null varies with the same records.
     """
-    metric = "auc" if attack.compares_with_base or of.method == "none" else "auc-lift"
+    metric = "auc" if attack.null_is_stated or of.method == "none" else "auc-lift"
     return judged(index, of, epoch, attack, metric)
 
 

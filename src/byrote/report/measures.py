@@ -22,7 +22,8 @@ class Attack:
     name: str
     settings: str
     access: str = ""
-    compares_with_base: bool = False
+    null_is_stated: bool = False
+    """Whether its null is 0.5 by construction, and so not measured on the untuned base model."""
     summary: str = ""
 
     @property
@@ -77,7 +78,7 @@ def attacks_of(manifest: Manifest) -> list[Attack]:
                     name=component.name,
                     settings=component.settings(),
                     access=str(getattr(component, "access", "")),
-                    compares_with_base=bool(getattr(component, "compares_with_base", False)),
+                    null_is_stated=bool(getattr(component, "null_is_stated", False)),
                     summary=component.summary(),
                 )
             )

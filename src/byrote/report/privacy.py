@@ -220,8 +220,8 @@ def _outside(summary: Summary) -> list[str]:
         "The removal of near-duplicates, and the choice of the columns, looked at the records.",
         "The count of bad examples, whose gradient was not finite and was left out, tells of the members.",
         "Every number of this report that is computed from members (attacks, audits), and the scores it comes from.",
-        "Each epsilon is that of one run. Whoever sees several runs on the same records, of other methods, levels or "
-        "seeds, has seen more: their epsilons add up.",
+        "Each epsilon is that of one run. Whoever sees several runs on the same records, of other methods, levels, "
+        "seeds or nulls, has seen more: their epsilons add up.",
     ]
 
 

@@ -300,6 +300,12 @@ class Study(Training):
         """The privacy levels that a method is trained at."""
         return [level for level in self.privacy if level == "none" or method.private]  # type: ignore[attr-defined]
 
+    def training_of(self, null: Null) -> tuple[Part, list[Component]]:
+        """What a null trains on, and what is planted there."""
+        if null == "left-out":
+            return "rightly labelled", list(self.plants)
+        return "members", [plant for plant in self.plants if not plant.mislabelled()]  # type: ignore[attr-defined]
+
     def rates(self, method: Component, privacy: PrivacyLevel = "none") -> tuple[float, ...]:
         """The learning rates to try for a method: the given one, or its grid where `auto` stands."""
         own = None if privacy == "none" else method.private_learning_rate  # type: ignore[attr-defined]
