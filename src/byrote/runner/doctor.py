@@ -18,7 +18,8 @@ from byrote.runner.progress import Progress
 from byrote.runner.trained import TrainedRun
 from byrote.store import Store
 from byrote.study import Study, load_study
-from byrote.study.model import NOT_IN_A_RUN, PrivacyLevel
+from byrote.study.fields import PrivacyLevel
+from byrote.study.model import NOT_IN_A_RUN
 from byrote.study.privacy import Privacy, label_of
 from byrote.types import ByroteError, Splits
 

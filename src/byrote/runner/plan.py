@@ -23,7 +23,7 @@ from byrote.runner.trained import DIVERGED, STATE, TrainedRun
 from byrote.runner.weights import WEIGHTS
 from byrote.store import Store, Trial
 from byrote.study import Study, load_study
-from byrote.study.model import Part, PrivacyLevel
+from byrote.study.fields import Part, PrivacyLevel
 from byrote.study.privacy import label_of
 
 if TYPE_CHECKING:

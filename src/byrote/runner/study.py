@@ -25,7 +25,7 @@ from byrote.runner.scores import ensure_poisoning, ensure_scores, ensure_utility
 from byrote.runner.trained import TrainedRun
 from byrote.store import Cell, Locked, Manifest, Store, Trial, atomic_path, sweep
 from byrote.study import Study, as_spec, load_study
-from byrote.study.model import Part, PrivacyLevel
+from byrote.study.fields import Part, PrivacyLevel
 from byrote.study.privacy import label_of, settings_of
 from byrote.types import ByroteError, Diverged, Record, Splits, StudyError
 

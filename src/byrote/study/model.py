@@ -11,82 +11,25 @@ import json
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    PlainSerializer,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from byrote.registry import Component, Settings, explain, make
-from byrote.study.privacy import ELSEWHERE as PRIVACY_ELSEWHERE
+from byrote.registry import Component, Settings, make
+from byrote.study.fields import (
+    AttackField,
+    LearningRate,
+    MethodField,
+    Null,
+    Part,
+    PlantField,
+    PrivacyLevel,
+    UtilityField,
+    as_spec,
+)
 from byrote.study.privacy import Privacy
-from byrote.types import StudyError
 
 # The part of a run's identity that stands for byrote's own training code: raised whenever the
 # same experiment would give other weights than before, so that old runs are not taken for new.
 RECIPE = 1
-
-Rate = Annotated[float, Field(gt=0, le=100)]
-LearningRate = Literal["auto"] | Rate
-
-
-Null = Literal["left-out", "rightly-labelled"]
-
-
-def _read_privacy(value: Any) -> Any:
-    """`none`, or the settings of a level; every mistake in words."""
-    if value == "none" or isinstance(value, Privacy):
-        return value
-    if not isinstance(value, dict):
-        raise ValueError(f"a privacy level is none, or a mapping such as {{epsilon: 8}}; got {value!r}")
-    for key in value:
-        if key in PRIVACY_ELSEWHERE:
-            raise ValueError(f"unknown setting {key!r}: byrote calls it {PRIVACY_ELSEWHERE[key]!r}")
-    try:
-        return Privacy.model_validate(value)
-    except ValidationError as error:
-        raise ValueError(explain(error, Privacy.model_fields, "privacy").removeprefix("privacy: ")) from None
-
-
-PrivacyLevel = Annotated[Literal["none"] | Privacy, BeforeValidator(_read_privacy)]
-Part = Literal["members", "rightly labelled", "test"]
-"""What a run trains on: its members, those of them without a wrong label, or (a private trial) the test records."""
-
-
-def _reads(room: str) -> BeforeValidator:
-    """Reads a component of a room from its name, or from a mapping with its settings."""
-
-    def read(value: Any) -> Any:
-        if isinstance(value, Component):
-            return value
-        if not isinstance(value, str | dict):
-            raise ValueError(
-                f"each {room} is a name, or a mapping with 'name' and settings; got {value!r}".replace(
-                    "None", "nothing"
-                )
-            )
-        try:
-            return make(room, value)
-        except StudyError as error:
-            raise ValueError(str(error)) from None
-
-    return BeforeValidator(read)
-
-
-def as_spec(component: Component) -> dict[str, Any]:
-    """A component as a study spells it, with every setting: {"name": "lora", "r": 8, ...}."""
-    return {"name": component.name, **component.model_dump(mode="json")}
-
-
-_written = PlainSerializer(as_spec, return_type=dict)
-_Method = Annotated[Component, _reads("method"), _written]
-_Plant = Annotated[Component, _reads("plant"), _written]
-_Attack = Annotated[Component, _reads("attack"), _written]
-_Utility = Annotated[Component, _reads("utility"), _written]
 
 
 class Data(Settings):
@@ -185,11 +128,11 @@ class Study(Training):
     revision: str | None = None
     trust_remote_code: bool = False
     data: Data
-    methods: Annotated[list[_Method], BeforeValidator(_as_list), Field(min_length=1)]
-    plants: Annotated[list[_Plant], BeforeValidator(_as_list)] = []
+    methods: Annotated[list[MethodField], BeforeValidator(_as_list), Field(min_length=1)]
+    plants: Annotated[list[PlantField], BeforeValidator(_as_list)] = []
     privacy: Annotated[list[PrivacyLevel], BeforeValidator(_as_list), Field(min_length=1)] = ["none"]
-    attacks: Annotated[list[_Attack], BeforeValidator(_as_list)] = Field(default_factory=_default_attacks)
-    utility: Annotated[list[_Utility], BeforeValidator(_as_list)] = Field(
+    attacks: Annotated[list[AttackField], BeforeValidator(_as_list)] = Field(default_factory=_default_attacks)
+    utility: Annotated[list[UtilityField], BeforeValidator(_as_list)] = Field(
         default_factory=lambda data: [make("utility", name) for name in UTILITY[_shape(data)]]
     )
     learning_rate: LearningRate = "auto"
@@ -378,7 +321,7 @@ class Experiment(Training):
     model: str
     source: str
     data: dict[str, Any]
-    plants: list[_Plant] = []
+    plants: list[PlantField] = []
     method: dict[str, Any]
     privacy: PrivacyLevel
     learning_rate: float
