@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from byrote.data.base import Columns
 from byrote.data.load import load
+from byrote.report.html import report_html
 from byrote.report.markdown import report_markdown
 from byrote.report.results import Results
 from byrote.runner import generations, tables
@@ -110,6 +111,14 @@ def test_what_was_learned_is_generated_and_measured(folder: Path, tmp_path: Path
     text = report_markdown(results)
     assert "white space aside; higher is better. Made with greedy decoding, at most 6 new tokens." in text
     assert "at most 6 new tokens; sacrebleu nrefs:1\\|case:mixed\\|eff:no\\|tok:13a\\|smooth:exp\\|version:2." in text
+    # More measures than the first table has room for: it keeps the first one.
+    assert (
+        text.count("| exact-match, max_new_tokens 6 (higher is better) |") == 1
+        and "| bleu, max_new_tokens 6 (" not in text
+    )
+    assert "| method | exact-match, max_new_tokens 6 | rouge-l, max_new_tokens 6 | bleu, max_new_tokens 6 |" in text
+    page = report_html(results)
+    assert "Every utility measure" in page and page.count(">bleu, max_new_tokens 6<") == 2
     seconds = [row for row in results.rows if (row.name, row.metric) == ("generation", "seconds")]
     assert {row.method for row in seconds} == {"none", "full"}
 
@@ -197,7 +206,7 @@ def test_a_kill_between_two_parts_loses_no_part_and_no_step(
 def test_what_was_cut_off_is_said(folder: Path, tmp_path: Path) -> None:
     short = [{"name": "exact-match", "max_new_tokens": 2}]
     results = run(study(folder, utility=short, methods=["lora"], epochs=1), tmp_path)
-    cut = "20 of 20 generated completions were cut off before their end (greedy decoding, at most 2 new tokens"
+    cut = "20 of 20 generated completions came to no end (greedy decoding, at most 2 new tokens, within"
     assert any(cut in warning for warning in results.warnings)
     assert Results.read(tmp_path).csv() == results.csv()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from byrote.report.findings import Finding
@@ -10,6 +10,8 @@ from byrote.report.formats import ABSENT, count, limits, measure, percent, rate,
 from byrote.report.measures import Utility
 from byrote.report.rows import Row
 from byrote.report.summary import Summary
+
+FEW_UTILITIES = 2
 
 
 class Value(NamedTuple):
@@ -86,7 +88,13 @@ def columns(summary: Summary) -> list[Column]:
     auc = f"AUC of {summary.headline.label}" if summary.headline else "AUC"
     tpr = "TPR" if summary.tpr_rate is None else f"TPR at {percent(summary.tpr_rate)} FPR"
     heads = [Column(auc, _null(_common_null(summary))), Column(tpr, _null(_common_tpr_null(summary)))]
-    return heads + [Column(utility.label, _better(utility)) for utility in summary.results.evidence.utilities]
+    return heads + [Column(utility.label, _better(utility)) for utility in side_by_side(summary)]
+
+
+def side_by_side(summary: Summary) -> Sequence[Utility]:
+    """The utility measures that the summary table has room for: all of a few, and else the first."""
+    utilities = summary.results.evidence.utilities
+    return utilities if len(utilities) <= FEW_UTILITIES else utilities[:1]
 
 
 def utility_notes(summary: Summary) -> list[tuple[str, str]]:
@@ -142,7 +150,7 @@ def _tpr(summary: Summary, one: Finding) -> Value:
 
 
 class AttackLine(NamedTuple):
-    """Every attack on every method at the last epoch."""
+    """Every attack, or every utility measure, on one method at the last epoch."""
 
     label: str
     family: str
@@ -156,6 +164,21 @@ def attack_lines(summary: Summary) -> list[AttackLine]:
             one.configuration.label,
             one.configuration.family,
             [auc_value(one.auc.get(attack), one.lift.get(attack)) for attack in summary.results.evidence.attacks],
+        )
+        for one in summary.findings
+    ]
+
+
+def utility_lines(summary: Summary) -> list[AttackLine]:
+    """Every utility measure in the study's order; empty where the summary table shows them all."""
+    utilities = summary.results.evidence.utilities
+    if len(side_by_side(summary)) == len(utilities):
+        return []
+    return [
+        AttackLine(
+            one.configuration.label,
+            one.configuration.family,
+            [_utility(one.utility.get(utility)) for utility in utilities],
         )
         for one in summary.findings
     ]

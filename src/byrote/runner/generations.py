@@ -82,6 +82,6 @@ def cut_off(run: Run, epoch: int, records: Sequence[Record]) -> list[str]:
         answers = [one for one in said if not one.reason]
         if cut := sum(not one.ended for one in answers):
             notes.append(
-                f"{cut} of {len(answers)} generated completions were cut off before their end ({decoding}; max_length)."
+                f"{cut} of {len(answers)} generated completions came to no end ({decoding}, within max_length)."
             )
     return notes

@@ -30,7 +30,7 @@ def _metric(tokenize: str, lowercase: bool) -> BLEU:
 
 @register("utility", "bleu")
 class Bleu(Generated):
-    """sacrebleu's corpus BLEU of all test records together, from 0 to 100, against one completion each.
+    """sacrebleu's corpus BLEU of all test records together, against one completion each.
 
     The geometric mean of the precisions of n-grams of 1 to 4 words over all generated text, times a penalty where it
     is shorter than the completions. It is no mean of the records' own BLEU. The report gives sacrebleu's signature,
@@ -41,7 +41,7 @@ class Bleu(Generated):
     """
 
     metric: ClassVar[str] = "bleu"
-    unit: ClassVar[str] = "of 100"
+    unit: ClassVar[str] = "0 to 100"
     form: ClassVar[Form] = "sums"
     bounds: ClassVar[tuple[float, float] | None] = (0.0, 100.0)
 

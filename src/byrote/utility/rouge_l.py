@@ -31,7 +31,7 @@ class RougeL(Generated):
     """
 
     metric: ClassVar[str] = "rouge-l"
-    unit: ClassVar[str] = "F1"
+    unit: ClassVar[str] = ""
     bounds: ClassVar[tuple[float, float] | None] = (0.0, 1.0)
 
     use_stemmer: bool = False
