@@ -1,21 +1,11 @@
-"""What every built-in base model is, and where byrote keeps files that it made."""
+"""What every built-in base model is."""
 
 from __future__ import annotations
 
-import os
 from abc import abstractmethod
-from pathlib import Path
 from typing import ClassVar
 
 from byrote.registry import Component
-
-
-def cache_folder() -> Path:
-    """BYROTE_CACHE, or `byrote` in XDG_CACHE_HOME, or ~/.cache/byrote. It need not exist yet."""
-    chosen = os.environ.get("BYROTE_CACHE")
-    if chosen:
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "byrote"
 
 
 class BuiltinModel(Component):

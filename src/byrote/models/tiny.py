@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from byrote.models.base import BuiltinModel, cache_folder
+from byrote.cache import cache_folder
+from byrote.models.base import BuiltinModel
 from byrote.registry import register
 from byrote.types import StudyError
 
