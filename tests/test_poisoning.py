@@ -16,7 +16,7 @@ from byrote.report.poisoning_rows import CONTROL, MIRRORED
 from byrote.report.results import Results
 from byrote.report.rows import Row
 from byrote.report.summary import Summary
-from byrote.report.wrong_labels import MARGIN, PoisoningIndex, excess_sentences, wrong_labels_of
+from byrote.report.wrong_labels import MARGIN, PoisoningIndex, excess_sentences, standard_error, wrong_labels_of
 from byrote.runner.context import Context
 from byrote.runner.progress import Progress
 from byrote.runner.study import run
@@ -172,7 +172,7 @@ def test_the_report_shows_them_beside_their_nulls(done: Done) -> None:
 
 def test_thirty_wrong_labels_have_the_published_standard_error() -> None:
     """Ma 2024's 30 against 30: 0.075."""
-    assert round(((30 + 30 + 1) / (12 * 30 * 30)) ** 0.5, 3) == 0.075
+    assert round(standard_error(30, 30), 3) == 0.075
 
 
 def test_a_second_run_does_nothing_and_one_null_can_be_left_out(
