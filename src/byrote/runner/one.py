@@ -64,12 +64,14 @@ class Run:
             progress.check()
 
         found = target.token_stats(list(texts.values()), advance)
-        seconds = time.monotonic() - started
+        self.keep_stats(epoch, dict(zip(texts, found, strict=True)), time.monotonic() - started)
+
+    def keep_stats(self, epoch: int, found: Mapping[str, TokenStats], seconds: float) -> None:
+        """Put what a pass of so many seconds found beside what is on disk."""
         table = self.folder.read_table(stats_name(epoch))
         known = {} if table is None else tables.stats_from(table)
-        known |= dict(zip(texts, found, strict=True))
         seconds += 0.0 if table is None else tables.seconds_of(table)
-        self.folder.write_table(stats_name(epoch), tables.stats_table(known, seconds))
+        self.folder.write_table(stats_name(epoch), tables.stats_table({**known, **found}, seconds))
 
     def target(self, model: nn.Module, remember: bool = False) -> Target:
         """The scoring pass over a model of this run, checked against the model's own logits."""
