@@ -153,7 +153,7 @@ def weighted_mean_estimate(
     labels = np.arange(len(value)) if groups is None else np.unique(np.asarray(groups)[kept], return_inverse=True)[1]
     units = int(labels.max()) + 1 if len(value) else 0
     if units < 2:
-        return Estimate.absent(f"needs 2 records{' that are not copies' if len(value) > units else ''}, has {units}")
+        return Estimate.absent(f"needs 2 {'groups of ' if len(value) > units else ''}records, has {units}")
     mean = float(weight @ value / weight.sum())
     residuals = np.bincount(labels, weights=weight * (value - mean)) / weight.sum()
     half = t_quantile(level, units - 1) * math.sqrt(units / (units - 1) * float(residuals @ residuals))

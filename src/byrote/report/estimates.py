@@ -16,7 +16,7 @@ from byrote.audit.interval import pool_over_seeds, weighted_mean_estimate
 from byrote.audit.roc import tpr_at_fpr
 from byrote.report.evidence import Evidence, Sides
 from byrote.report.measures import Attack, Utility
-from byrote.report.pieces import Column, Part, Series
+from byrote.report.pieces import SETS, Column, Part, Series
 from byrote.report.privacy_rows import AUC_VERSUS, account_rows, versus_rows
 from byrote.report.rows import COSTS, RATES, Row, blank_row, filled
 from byrote.store import Cell
@@ -53,7 +53,8 @@ def membership_rows(evidence: Evidence, cell: Cell, attack: Attack, epoch: int) 
     blank = blank_row(evidence, cell, epoch, "membership", attack)
     sides, base = evidence.sides(cell, attack, epoch), evidence.base_sides(cell, attack)
     if sides is None:
-        reason = evidence.pieces[cell.run_id].unreadable("scores.parquet") or "not scored at this epoch"
+        pieces = evidence.pieces[cell.run_id]
+        reason = pieces.unreadable("scores.parquet") or pieces.unreadable(SETS) or "not scored at this epoch"
         yield replace(blank, metric="auc", reason=reason)
         return
     scored = sides.scored()
@@ -89,10 +90,11 @@ def utility_row(evidence: Evidence, cell: Cell, utility: Utility, epoch: int) ->
     blank = replace(blank_row(evidence, cell, epoch, "utility", utility), metric=utility.metric)
     series = Series(epoch, utility.name, utility.settings)
     column = evidence.pieces[cell.run_id].utility.get(series)
-    if column is None:
-        reason = evidence.pieces[cell.run_id].unreadable("utility.parquet") or "not measured at this epoch"
+    pieces = evidence.pieces[cell.run_id]
+    if column is None or pieces.unreadable(SETS):
+        reason = pieces.unreadable("utility.parquet") or pieces.unreadable(SETS) or "not measured at this epoch"
         return replace(blank, reason=reason)
-    test = evidence.part(cell.seed, "test")
+    test = evidence.resampled(cell, "test")
     keep = np.isfinite(column.take(test.ids)[0])
     null = None
     base = evidence.pieces[cell.base_run_id].utility.get(series._replace(epoch=0))

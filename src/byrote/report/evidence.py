@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from byrote.report.measures import Attack, Utility, attacks_of, utilities_of
-from byrote.report.pieces import Column, Part, Pieces, Series, read_all, read_splits
+from byrote.report.pieces import SETS, Column, Part, Pieces, Series, read_all, read_splits
 from byrote.store import Cell, Manifest
 from byrote.types import Floats
 
@@ -42,6 +42,11 @@ class Evidence:
     def part(self, seed: int, split: str) -> Part:
         return self.splits.get(seed, {}).get(split, NO_PART)
 
+    def resampled(self, cell: Cell, split: str) -> Part:
+        """The records of a split with what is drawn together for intervals: their sets where they share a context."""
+        part, sets = self.part(cell.seed, split), self.pieces[cell.run_id].sets
+        return Part(part.ids, tuple(sets.get(record_id, record_id) for record_id in part.ids)) if sets else part
+
     def done(self) -> list[Cell]:
         return [cell for cell in self.manifest.cells if cell.status == "done"]
 
@@ -64,12 +69,18 @@ class Evidence:
         """The first cell of each run that ended: the base model's run serves every seed."""
         return list({cell.run_id: cell for cell in reversed(self.done())}.values())[::-1]
 
-    def sides(self, cell: Cell, attack: Attack, epoch: int) -> Sides | None:
-        """Scores of the cell's members and nonmembers, or None where there are none."""
-        column = self.pieces[cell.run_id].scores.get(Series(epoch, attack.name, attack.settings))
-        if column is None:
+    def sides(self, cell: Cell, attack: Attack, epoch: int, *, sets: bool = True) -> Sides | None:
+        """Scores of the cell's members and nonmembers, or None where there are none.
+
+        Without `sets` the records stand in their own groups even where they share a context.
+        """
+        pieces = self.pieces[cell.run_id]
+        column = pieces.scores.get(Series(epoch, attack.name, attack.settings))
+        if column is None or pieces.unreadable(SETS):
             return None
-        return Sides.of(column, self.part(cell.seed, "member"), self.part(cell.seed, "nonmember"))
+        sides = ("member", "nonmember")
+        member, nonmember = (self.resampled(cell, one) if sets else self.part(cell.seed, one) for one in sides)
+        return Sides.of(column, member, nonmember)
 
     def base_sides(self, cell: Cell, attack: Attack) -> Sides | None:
         """The same attack's scores on the untuned base model, on the records of the cell's split."""

@@ -12,22 +12,24 @@ from typing import TYPE_CHECKING, Any
 from byrote.data.split import sizes
 from byrote.methods.base import Method
 from byrote.runner.context import Context
+from byrote.runner.in_context import run_of
+from byrote.runner.method_run import MethodRun
 from byrote.runner.one import COST, EXPERIMENT, HISTORY
 from byrote.runner.progress import Progress
 from byrote.runner.rates import best_rate, next_rate, trial_part
 from byrote.runner.scores import SCORES, UTILITY
 from byrote.runner.study import default_folder
-from byrote.runner.trained import DIVERGED, STATE, TrainedRun
+from byrote.runner.trained import DIVERGED, STATE
 from byrote.store import Store, Trial
 from byrote.study import Study, load_study
-from byrote.study.model import Part, PrivacyLevel
+from byrote.study.model import Part, PrivacyLevel, trains
 from byrote.study.privacy import label_of
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 
-WAITING = ("goes on", "to train")
+WAITING = ("goes on", "to train", "to score")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +40,10 @@ class Step:
     privacy: str
     seed: int
     learning_rate: float | None
-    """None for the best of those that are still to be tried."""
+    """None for the best of those that are still to be tried; 0 where nothing is trained."""
     run_id: str
     state: str
-    """"done", "diverged", "goes on" (it was interrupted) or "to train"."""
+    """"done", "diverged", "goes on" (it was interrupted), "to train", or "to score" where nothing is trained."""
     purpose: str
     """"run", or "trial" for one rate of `learning_rate: auto`."""
     seconds: float | None
@@ -72,13 +74,17 @@ class Plan:
                 step.method,
                 step.privacy,
                 str(step.seed),
-                "the best" if step.learning_rate is None else f"{step.learning_rate:g}",
+                _rate(step.learning_rate),
                 step.purpose,
                 step.run_id,
                 step.state,
                 about if step in waiting else "",
             )
         return table
+
+
+def _rate(rate: float | None) -> str:
+    return "the best" if rate is None else f"{rate:g}" if rate else "none"
 
 
 def plan(
@@ -102,8 +108,8 @@ def plan(
 def _steps(study: Study, context: Context, speeds: dict[str, float]) -> Iterator[Step]:
     for method, privacy, seed in study.cells():
         assert isinstance(method, Method)
-        per_member = speeds.get(method.name)
-        seconds = None if per_member is None else per_member * study.epochs * study.data.members
+        per_member, epochs = speeds.get(method.name), study.epochs if trains(method) else 1
+        seconds = None if per_member is None else per_member * epochs * study.data.members
         label, level = f"{method.name} {method.settings()}".strip(), label_of(privacy)
         rates = study.rates(method)
         trials: list[Trial] = []
@@ -126,25 +132,27 @@ def _steps(study: Study, context: Context, speeds: dict[str, float]) -> Iterator
 
 def _run(
     study: Study, context: Context, method: Method, privacy: PrivacyLevel, seed: int, rate: float, part: Part
-) -> TrainedRun:
+) -> MethodRun:
     experiment = study.experiment(
         method, privacy, seed, rate, model=context.model.fingerprint, data=context.data.fingerprint, trains_on=part
     )
-    return TrainedRun(context, experiment, method, method.name)
+    return run_of(context, experiment, method, method.name)
 
 
-def _trial(run: TrainedRun, rate: float) -> Trial:
+def _trial(run: MethodRun, rate: float) -> Trial:
     """What is known of a rate; no validation loss where it diverged or was not tried yet."""
     validation = run.history().get("validation")
     return Trial(learning_rate=rate, run_id=run.id, validation_loss=validation[-1]["loss"] if validation else None)
 
 
-def _state(run: TrainedRun, *, trial: bool) -> str:
+def _state(run: MethodRun, *, trial: bool) -> str:
     if run.folder.intact(DIVERGED):
         return "diverged"
     # A trial scores the validation records alone; what has scores or measurements was wanted whole.
     if run.folder.intact(HISTORY) and (trial or run.folder.intact(SCORES) or run.folder.intact(UTILITY)):
         return "done"
+    if not trains(run.method):
+        return "to score"
     return "goes on" if run.folder.intact(STATE) else "to train"
 
 

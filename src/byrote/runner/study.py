@@ -16,14 +16,15 @@ from byrote.report.write import write_report
 from byrote.runner import tables
 from byrote.runner.context import RECORDS, Context
 from byrote.runner.environment import describe
+from byrote.runner.in_context import run_of
+from byrote.runner.method_run import MethodRun
 from byrote.runner.one import BaseRun, Run
 from byrote.runner.progress import Progress
 from byrote.runner.rates import best_rate, beyond, next_rate, trial_part
 from byrote.runner.scores import ensure_scores, ensure_utility
-from byrote.runner.trained import TrainedRun
 from byrote.store import Cell, Manifest, Store, Trial, atomic_path, sweep
 from byrote.study import Study, as_spec, load_study
-from byrote.study.model import PrivacyLevel
+from byrote.study.model import PrivacyLevel, trains
 from byrote.study.privacy import label_of, settings_of
 from byrote.types import ByroteError, Diverged, Splits
 
@@ -138,7 +139,8 @@ class StudyRun:
         tried = self._try_rates(method, privacy, cell, splits, rates) if len(rates) > 1 else []
         rate = best_rate(tried) if tried else rates[0]
         answer = self._trained(method, privacy, cell.seed, rate)
-        cell = cell.model_copy(update={"run_id": answer.id, "learning_rate": rate, "tried": tried})
+        found = {"run_id": answer.id, "learning_rate": rate if trains(method) else None, "tried": tried}
+        cell = cell.model_copy(update=found)
         keep = study.keep == "all" or (study.keep == "adapters" and method.is_adapter)
         self.worked += answer.ensure(splits, whole=True, keep=keep)
         history = answer.history()
@@ -157,14 +159,14 @@ class StudyRun:
 
     def _trained(
         self, method: Method, privacy: PrivacyLevel, seed: int, rate: float, *, trial: bool = False
-    ) -> TrainedRun:
+    ) -> MethodRun:
         part = trial_part(privacy) if trial else "members"
         experiment = self.study.experiment(
             method, privacy, seed, rate, model=self.context.model.fingerprint, data=self._data, trains_on=part
         )
         level = "" if privacy == "none" else f", {privacy.named()}"
         label = f"{method.name}{level}" + (f" at rate {rate:g}" if trial else "")
-        return TrainedRun(
+        return run_of(
             self.context, experiment, method, label + (f" (seed {seed})" if len(self.study.seeds) > 1 else "")
         )
 
@@ -183,7 +185,7 @@ class StudyRun:
             raise ByroteError(f"no learning rate worked; at {rates[0]:g}: {trials[0].error}")
         return trials
 
-    def _try_rate(self, run: TrainedRun, splits: Splits) -> Trial:
+    def _try_rate(self, run: MethodRun, splits: Splits) -> Trial:
         trial = Trial(learning_rate=run.experiment.learning_rate, run_id=run.id, validation_loss=None)
         try:
             self.worked += run.ensure(splits, whole=False, keep=False)

@@ -67,6 +67,19 @@ def splits_table(splits: Splits) -> pa.Table:
     )
 
 
+def sets_table(sets: Sequence[tuple[Sequence[Record], Sequence[Record]]]) -> pa.Table:
+    """One row per record: record_id, its set, and its place among the set's demonstrations from 0, where it is one."""
+    import pyarrow as pa
+
+    rows = [
+        {"record_id": record.id, "set": f"set-{number}", "place": place if place < len(demonstrations) else None}
+        for number, (demonstrations, others) in enumerate(sets)
+        for place, record in enumerate((*demonstrations, *others))
+    ]
+    schema = pa.schema({"record_id": pa.string(), "set": pa.string(), "place": pa.int32()})
+    return pa.Table.from_pylist(rows, schema=schema)
+
+
 def splits_from(table: pa.Table, records: Sequence[Record], dropped: Mapping[str, int]) -> Splits:
     """The splits that a table names, out of the records that were loaded."""
     by_id = {record.id: record for record in records}

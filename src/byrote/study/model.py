@@ -138,6 +138,9 @@ class Training(Settings):
     dtype: Literal["float32", "bfloat16"] = "float32"
 
 
+# What of it matters to a method that trains nothing.
+UNTRAINED = ("objective", "max_length", "dtype")
+
 # What is asked where a study does not say: of tokens, and of labels.
 ATTACKS = {
     "tokens": ("loss", "reference", "zlib", "min-k", "min-k++"),
@@ -245,7 +248,9 @@ class Study(Training):
                     yield method, privacy, seed
 
     def rates(self, method: Component) -> tuple[float, ...]:
-        """The learning rates to try for a method: the given one, or its grid where `auto` stands."""
+        """The learning rates to try for a method: the given one, or its grid where `auto` stands; 0 trains nothing."""
+        if not trains(method):
+            return (0.0,)
         given = getattr(method, "learning_rate", None) or self.learning_rate
         return tuple(type(method).learning_rates) if given == "auto" else (float(given),)  # type: ignore[attr-defined]
 
@@ -261,8 +266,11 @@ class Study(Training):
         trains_on: Part = "members",
     ) -> Experiment:
         """The experiment of one cell; `model` and `data` are the fingerprints of what was loaded."""
+        settings = {name: getattr(self, name) for name in Training.model_fields}
+        if not trains(method):
+            settings = {name: settings[name] for name in UNTRAINED} | {"epochs": 1}
         return Experiment(
-            **{name: getattr(self, name) for name in Training.model_fields},
+            **settings,
             recipe=RECIPE,
             model=model,
             source=data,
@@ -284,6 +292,11 @@ class Study(Training):
             max_length=self.max_length,
             dtype=self.dtype,
         )
+
+
+def trains(method: Component) -> bool:
+    """Whether a method changes any number; one that does not has no learning rates."""
+    return bool(type(method).learning_rates)  # type: ignore[attr-defined]
 
 
 def _check_privacy(level: Privacy, data: Data, batch_size: int) -> None:
