@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from byrote.report.answer import Summary
 from byrote.report.figures import pictures
 from byrote.report.privacy import privacy_of
 from byrote.report.results import Results
 from byrote.report.rows import Row
+from byrote.report.summary import Summary
 from byrote.store import Cell, Manifest, RunFolder, Trial
 from byrote.study.privacy import EXPONENT
 from byrote.types import Ledger
@@ -22,6 +22,7 @@ from gaussian_privacy import delta_at, epsilon_at, mu_for
 
 ATTACKS = ("loss", "reference", "zlib", "min-k", "min-k++")
 BASE = "b" * 16
+SPLIT_COLUMNS = ("seed", "record_id", "split", "group", "text_key", "slice", "score_id")
 ENVIRONMENT = {
     "versions": {"torch": "2.13.0", "transformers": "5.23.0", "peft": "0.21.2"},
     "python": "3.11.2",
@@ -67,7 +68,7 @@ def build(
     training: a split with a baseline of its own. `levels` are privacy levels, as the column `privacy` has them.
     """
     sizes = {"member": members, "nonmember": nonmembers or members, "validation": 50, "test": test}
-    split_columns: dict[str, list[object]] = {key: [] for key in ("seed", "record_id", "split", "group", "text_key")}
+    split_columns: dict[str, list[object]] = {key: [] for key in SPLIT_COLUMNS}
     base_losses: dict[str, float] = {}
     losses: dict[int, dict[str, dict[str, float]]] = {}
     for seed in seeds:
@@ -80,7 +81,8 @@ def build(
             )
             base_losses |= losses[seed][split]
             groups = [f"group-{split}-{seed}-{at // 2}" if copies else record for at, record in enumerate(ids)]
-            for column, values in zip(split_columns, ([seed] * size, ids, [split] * size, groups, ids), strict=True):
+            columns = ([seed] * size, ids, [split] * size, groups, ids, [""] * size, ids)
+            for column, values in zip(SPLIT_COLUMNS, columns, strict=True):
                 split_columns[column] += values
     folder.mkdir(parents=True, exist_ok=True)
     pyarrow.parquet.write_table(pa.table(split_columns), folder / "splits.parquet")

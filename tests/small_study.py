@@ -17,13 +17,14 @@ from byrote.study import Study
 from byrote.target import Target
 from byrote.training.loop import Training
 from byrote.types import ByroteError
-from conftest import make_model, make_texts, make_tokenizer
+from conftest import WORDS, make_model, make_texts, make_tokenizer
 
 RATE = 3e-3
 STEPS = 2 * 3
 """Optimiser steps of one run: epochs times batches."""
 ALL = 10 + 10 + 5 + 5
 """Records of one split."""
+LABELS = ("cat", "dog", "owl")
 
 
 def make_folder(folder: Path, texts: list[str] | None = None) -> Path:
@@ -68,6 +69,19 @@ def settings(folder: Path, **changes: Any) -> dict[str, Any]:
 def study_of(folder: Path, **changes: Any) -> Study:
     """The checked study."""
     return Study.model_validate(settings(folder, **changes))
+
+
+def labelled_study(folder: Path, **changes: object) -> Study:
+    """80 texts whose label is their last word."""
+    rows = []
+    for at, text in enumerate(make_texts(80, 1, 6, 20)):
+        rows.append(json.dumps({"text": f"{text} {WORDS[at % 3]}", "label": LABELS[at % 3]}))
+    (folder / "labelled.jsonl").write_text("\n".join(rows))
+    data = {"source": str(folder / "labelled.jsonl"), "text": "text", "label": "label", "near_duplicates": 1.0}
+    data |= {"members": 30, "nonmembers": 20, "validation": 9, "test": 15}
+    study = {k: v for k, v in settings(folder).items() if k != "attacks"}
+    study |= {"objective": "classification", "methods": ["full", "head", "lora"], "epochs": 4, "batch_size": 6}
+    return Study.model_validate(study | {"data": data} | changes)
 
 
 def write_study(path: Path, folder: Path, **changes: Any) -> Path:

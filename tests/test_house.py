@@ -18,7 +18,7 @@ from byrote.registry import ROOMS, Component, discover
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "byrote"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-HEAVY = {"accelerate", "datasets", "peft", "plotly", "torch", "transformers"}
+HEAVY = {"accelerate", "datasets", "peft", "plotly", "sklearn", "torch", "transformers"}
 MAX_LINES = 400
 
 # Who may import whom. A room that is not named here is an island: types and registry only.

@@ -76,9 +76,7 @@ def shown_sets(out: Path) -> dict[str, list[str]]:
     rows = in_context(out).read_table(SETS).to_pylist()
     found: dict[str, list[tuple[int, str]]] = {}
     for row in rows:
-        found.setdefault(row["set"], [])
-        if row["place"] is not None:
-            found[row["set"]].append((row["place"], row["record_id"]))
+        found.setdefault(row["set"], []).extend((place, row["record_id"]) for place in row["places"])
     return {row["record_id"]: [record for _, record in sorted(found[row["set"]])] for row in rows}
 
 

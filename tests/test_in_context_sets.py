@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -52,6 +53,19 @@ def test_groups_stay_together_whatever_their_size(group: int, shown: int) -> Non
     assert sum(counts(sets, "m")) == 40 and len(sets) <= math.ceil(40 / shown)
 
 
+def test_planted_copies_stand_in_one_context_and_take_places() -> None:
+    given = splits(20, 20, 5, 5)
+    given = replace(given, members=tuple(replace(r, copies=1 + 3 * (at < 4)) for at, r in enumerate(given.members)))
+    sets = InContext(demonstrations=8).sets(given, 0)
+    assert [len(one.demonstrations) for one in sets] == [8, 8, 8, 8]
+    assert sum(one.demonstrations.count(given.members[0]) == 4 for one in sets) == 1
+    assert sorted(r.id for one in sets for r in one.scored) == sorted(r.id for r in given.all())
+    # A record of more copies than fit still stands in one context.
+    given = replace(given, members=(replace(given.members[0], copies=20), *given.members[4:]))
+    sizes = sorted(len(one.demonstrations) for one in InContext(demonstrations=8).sets(given, 0))
+    assert sizes == [4, 4, 4, 4, 20]
+
+
 def test_company_and_order_are_random() -> None:
     """Any other member stands beside the first with chance (k - 1) / (N - 1), and any record is beside any set."""
     together, first, beside = [], [], []
@@ -68,5 +82,5 @@ def test_company_and_order_are_random() -> None:
 
 
 def test_it_has_no_rate_and_takes_none() -> None:
-    with pytest.raises(ValueError, match="trains nothing, so it has no learning_rate"):
+    with pytest.raises(ValueError, match="trains nothing, so it has no learning rate"):
         InContext(learning_rate=0.1)

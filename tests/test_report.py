@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from byrote.report.answer import Summary, answer
+from byrote.report.answer import answer
 from byrote.report.results import SCORE_COLUMNS, Results
 from byrote.report.rows import COLUMNS
+from byrote.report.summary import Summary
 from byrote.store import RunFolder
 from report_folder import BASE, build, build_damaged, pick, stored
 

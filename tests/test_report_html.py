@@ -118,7 +118,7 @@ def test_no_record_is_named(tmp_path: Path) -> None:
 
 def test_every_colour_of_a_figure_is_in_both_palettes(tmp_path: Path) -> None:
     build(tmp_path, methods=("full", "lora", "prompt-tuning"), attacks=("loss", "reference"), members=60, epochs=2)
-    from byrote.report.answer import Summary
+    from byrote.report.summary import Summary
 
     summary = Summary(Results.read(tmp_path))
     figures = pictures(summary)

@@ -12,13 +12,13 @@ import pytest
 
 from byrote.audit.tradeoff import group_bound, tpr_bound, tpr_bound_of_profile
 from byrote.report.accounts import accounts
-from byrote.report.answer import Summary
 from byrote.report.findings import configurations
 from byrote.report.formats import rounded_up
 from byrote.report.limits import limit_of
 from byrote.report.markdown import report_markdown
 from byrote.report.palette import styles
 from byrote.report.results import Results
+from byrote.report.summary import Summary
 from byrote.report.write import write_report
 from byrote.store import RunFolder
 from gaussian_privacy import mu_for, tpr_at

@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from byrote.report.answer import Summary, answer
+from byrote.report.answer import answer
 from byrote.report.formats import rounded_up
 from byrote.report.html import report_html
 from byrote.report.markdown import report_markdown
 from byrote.report.privacy import bound_up, privacy_of
 from byrote.report.privacy_rows import REPEATABLE, without_privacy
 from byrote.report.results import Results
+from byrote.report.summary import Summary
 from byrote.report.write import write_report
 from byrote.store import RunFolder
 from report_folder import account_of, build, build_private, ledger_of, limits_drawn, pick, rewrite_ledgers, stored

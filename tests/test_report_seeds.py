@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from byrote.report.answer import Summary, answer
+from byrote.report.answer import answer
 from byrote.report.curves import pooled_roc, sides_of, spread_of_scores
 from byrote.report.figures import pictures
 from byrote.report.html import report_html
 from byrote.report.markdown import report_markdown
 from byrote.report.results import Results
+from byrote.report.summary import Summary
 from report_folder import build, pick
 
 ENDS = {0: 2, 1: 2, 2: 2, 3: 4}

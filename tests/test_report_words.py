@@ -19,7 +19,7 @@ import pytest
 
 from byrote.audit.roc import auc, tpr_at_fpr
 from byrote.report import checks
-from byrote.report.answer import Summary, answer
+from byrote.report.answer import answer
 from byrote.report.console import summary_table, summary_text
 from byrote.report.curves import density, pooled_roc, spread_of_scores
 from byrote.report.findings import Finding, Index, verdict_of
@@ -27,6 +27,7 @@ from byrote.report.html import report_html
 from byrote.report.markdown import report_markdown
 from byrote.report.results import Results
 from byrote.report.run_facts import RunFacts
+from byrote.report.summary import Summary
 from byrote.report.write import write_report
 from byrote.store import RunFolder
 from byrote.types import ByroteError

@@ -15,6 +15,7 @@ from byrote.runner.study import default_folder, run
 from byrote.store import Store, identity
 from byrote.study import Experiment, Study
 from byrote.study.model import Training as Settings
+from byrote.study.privacy import Privacy
 from conftest import make_model
 from small_study import (
     ALL,
@@ -117,6 +118,7 @@ def test_every_setting_that_changes_the_weights_changes_the_run(folder: Path) ->
     ids += [experiment(study, model="m2"), experiment(study, data="d2"), experiment(study, rate=1e-4)]
     ids += [experiment(study, seed=1), experiment(study_of(folder, methods=["lora"]))]
     ids += [experiment(study_of(folder, methods=[{"name": "lora", "r": 4}]))]
+    ids += [experiment(study_of(folder, plants=[{"name": "duplicates", "copies": [2], "members": n}])) for n in (1, 2)]
     for name, value in {"members": 11, "nonmembers": 9, "validation": 4, "test": 4, "near_duplicates": 0.5}.items():
         ids.append(experiment(study_of(folder, data={name: value})))
     for name, value in {"min_tokens": 3, "max_tokens": 40, "group": "g"}.items():
@@ -133,6 +135,7 @@ def test_what_leaves_the_weights_alone_leaves_the_run(folder: Path) -> None:
         {"question": "?"},
         {"device": "cpu"},
         {"keep": "all"},
+        {"nulls": "left-out"},
         {"seeds": [0, 1]},
         {"methods": ["full", "lora"]},
         {"methods": [{"name": "full", "learning_rate": 1e-3}]},  # the rate is the experiment's own field
@@ -147,6 +150,19 @@ def test_what_leaves_the_weights_alone_leaves_the_run(folder: Path) -> None:
     assert experiment(spelt[0]) == experiment(spelt[1]) == experiment(study_of(folder, methods=["lora"]))
     rates = [study_of(folder, learning_rate=rate).rates(Full()) for rate in (5e-5, "5e-5", 0.00005)]
     assert rates == [(5e-5,)] * 3
+    private = Full(learning_rate=1e-4, private_learning_rate=2e-4)
+    assert (study_of(folder).rates(private), study_of(folder).rates(private, Privacy(epsilon=8))) == ((1e-4,), (2e-4,))
+    assert (
+        experiment(study_of(folder, methods=[{"name": "full", "private_learning_rate": 1, "private": False}])) == base
+    )
+
+
+def test_a_method_can_be_left_out_of_the_privacy_levels(folder: Path) -> None:
+    methods = ["full", {"name": "lora", "private": False}]
+    study = study_of(folder, methods=methods, privacy=["none", {"epsilon": 8}], seeds=[0])
+    cells = [(method.name, privacy == "none") for method, privacy, _ in study.cells()]
+    assert cells == [("full", True), ("lora", True), ("full", False)]
+    assert study.methods[1].settings() == ""
 
 
 def test_other_bytes_of_data_or_model_make_other_runs(folder: Path, tmp_path: Path) -> None:

@@ -43,9 +43,10 @@ there, from the fastest to the plainest: bookkeeping (one backward pass for a wh
 each record). A method that is not for a model says so and the other methods of the study go on.
 
 A study names a method, or gives settings too, with PEFT's own field names: `{{name: lora, r: 16, placement: mlp}}`.
-All that train take `learning_rate` (a number, or `auto`: the grid below, judged on validation records). With a
-classification model every method trains the head as well. Saved adapters are ordinary PEFT folders; for `adapter`,
-which PEFT does not have, a program that loads one calls `byrote.know_bottleneck()` first.
+All that train take `learning_rate` (a number, or `auto`: the grid below, judged on validation records),
+`private_learning_rate` (the rate with privacy, where that wants another) and `private: false` (only without privacy).
+With a classification model every method trains the head as well. Saved adapters are ordinary PEFT folders; for
+`adapter`, which PEFT does not have, a program that loads one calls `byrote.know_bottleneck()` first.
 """
 
 
@@ -104,7 +105,7 @@ def _row(name: str, kind: type[Method], one: Facts) -> str:
 
 def _section(kind: type[Method], one: Facts) -> str:
     words = re.sub(r"\b(\d{4}\.\d{5})\b", r"[\1](https://arxiv.org/abs/\1)", inspect.cleandoc(kind.__doc__ or ""))
-    own = {name: field for name, field in kind.model_fields.items() if name != "learning_rate"}
+    own = {name: field for name, field in kind.model_fields.items() if name not in Method.model_fields}
     lines = [f"## {kind.name}", "", words, ""]
     if own:
         settings = ", ".join(f"`{name}: {json.dumps(field.default)}`" for name, field in own.items())

@@ -23,6 +23,7 @@ from byrote.types import StudyError
 # A room of components and the package that holds it.
 ROOMS = {
     "source": "byrote.data",
+    "plant": "byrote.plants",
     "model": "byrote.models",
     "method": "byrote.methods",
     "attack": "byrote.attacks",

@@ -265,6 +265,8 @@ class Cell(BaseModel):
     error: str = ""
     learning_rate: float | None = None
     tried: list[Trial] = []
+    nulls: dict[str, str] = {}
+    """Runs that cannot have learned the wrong labels of this one's records, by what they are."""
     notes: list[str] = []
     """Plain sentences about this run: "untied the language-model head", "2 records truncated", ..."""
 

@@ -10,7 +10,7 @@ import hashlib
 import math
 import unicodedata
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,10 @@ def text_key(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
+MISLABELLED = "mislabelled"
+"""The slice of records that carry a wrong label on purpose."""
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """One training example.
@@ -61,9 +65,26 @@ class Record:
     label: str | None = None
     group: str | None = None
     planted_by: str | None = None
+    """The plant that changed or repeated it; None for records as the data has them."""
+    slice: str = ""
+    """Which of a plant's records it is: MISLABELLED, "copies=8", ...; empty where nothing was planted."""
+    truth: str | None = None
+    """The label that the data gave it, where a plant gave it another one."""
+    copies: int = 1
+    """How often it is trained on in each epoch; it is scored once."""
     where: str | None = None
     messages: tuple[tuple[str, str], ...] | None = None
     """A chat as (role, content) pairs, the last one the assistant's; `text` is then its plain writing."""
+
+    @property
+    def score_id(self) -> str:
+        """What its scores are kept under: judged by a wrong label, a record is another question."""
+        return self.id if self.truth is None else f"{self.id} as {self.label}"
+
+    @property
+    def rightly_labelled(self) -> Record:
+        """It as the data has it, where a plant gave it a wrong label."""
+        return self if self.truth is None else replace(self, label=self.truth, truth=None, planted_by=None, slice="")
 
     @property
     def group_id(self) -> str:
@@ -135,6 +156,14 @@ class TokenStats:
 
     def __len__(self) -> int:
         return len(self.log_prob)
+
+    def of_class(self, index: int) -> TokenStats:
+        """The same prediction read for another label, by its place among the classes: no pass is needed for that."""
+        if self.classes is None:
+            raise ValueError("there are no class probabilities")
+        log_prob = self.classes[index : index + 1]
+        rank = np.array([(self.classes > log_prob).sum()], np.int32)
+        return replace(self, log_prob=log_prob, rank=rank)
 
     @property
     def loss(self) -> float:

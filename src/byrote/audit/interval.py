@@ -23,7 +23,7 @@ def normal_quantile(level: float) -> float:
     return NormalDist().inv_cdf(0.5 + _checked(level) / 2.0)
 
 
-def t_quantile(level: float, degrees: int) -> float:
+def t_quantile(level: float, degrees: float) -> float:
     """The half-width, in standard errors, of Student's t interval."""
     from scipy.special import stdtrit
 
@@ -162,6 +162,23 @@ def weighted_mean_estimate(
     if middle is None:
         return Estimate.absent(f"the exponential of {mean:.0f} is too large to write", len(value))
     return Estimate(middle, low, high, len(value), interval, null_value)
+
+
+def difference_of_means(first: ArrayLike, second: ArrayLike, level: float = 0.95) -> Estimate:
+    """The mean of (N,) values less that of (M,) others, records of two independent samples; null 0, n is N + M.
+
+    Welch's interval, with Student's t (Welch 1947, Biometrika 34:28-35). What is not finite is left out.
+    """
+    a, b = (values[np.isfinite(values)] for values in (np.asarray(first, float), np.asarray(second, float)))
+    if min(len(a), len(b)) < 2:
+        return Estimate.absent(f"needs 2 records on each side, has {len(a)} and {len(b)}", len(a) + len(b))
+    parts = np.array([a.var(ddof=1) / len(a), b.var(ddof=1) / len(b)])
+    difference, variance = float(a.mean() - b.mean()), float(parts.sum())
+    if variance == 0.0:  # nothing varies: an interval would be a point, which says too much
+        return Estimate(difference, n=len(a) + len(b), null_value=0.0)
+    degrees = variance**2 / float((parts**2 / np.array([len(a) - 1, len(b) - 1])).sum())
+    half = t_quantile(level, degrees) * math.sqrt(variance)
+    return Estimate(difference, difference - half, difference + half, len(a) + len(b), "welch", 0.0)
 
 
 def _transformed(value: float, transform: Literal["identity", "exp"]) -> float | None:

@@ -81,6 +81,14 @@ class Method(Component):
 
     learning_rate: Literal["auto"] | Annotated[float, Field(gt=0, le=100)] | None = None
     """This method's rate; None takes the study's."""
+    private_learning_rate: Literal["auto"] | Annotated[float, Field(gt=0, le=100)] | None = None
+    """Its rate with differential privacy, which often wants another; None takes the one without."""
+    private: bool = True
+    """False leaves it out of the study's privacy levels: it is trained without privacy only."""
+
+    def settings(self) -> str:
+        """What differs from the defaults and changes a run: `private` only says which runs there are."""
+        return Component.settings(self.model_copy(update={"private": True}))
 
     @property
     def virtual_tokens(self) -> int:

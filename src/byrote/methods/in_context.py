@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from heapq import heapreplace
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
@@ -20,15 +21,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class DemonstrationSet:
-    """Members that are shown together, and the records that are scored after them beside the members themselves."""
+    """Members that are shown together, and the other records that are scored after them as the members are."""
 
     demonstrations: tuple[Record, ...]
+    """What stands in the context, in this order; a member that was planted several times stands there as often."""
     others: tuple[Record, ...]
 
     @property
     def scored(self) -> tuple[Record, ...]:
-        """Every record that is scored with these demonstrations before it."""
-        return self.demonstrations + self.others
+        """Every record that is scored with these demonstrations before it, once."""
+        return (*dict.fromkeys(self.demonstrations), *self.others)
 
 
 @register("method", "in-context")
@@ -42,9 +44,9 @@ class InContext(Method):
     with 8 demonstrations the reference attack has AUC 1.00 on SmolLM2-135M and about 0.57 on `builtin:tiny`.
 
     The tokens that are scored are those of the untuned model's pass, and each record is tokenised by itself. Records of
-    one group share a set, even where they are more than `demonstrations`. Records of a set share a context, so whole
-    sets are resampled for intervals, and rates count sets: below 20 sets the intervals are wide, and TPR at 10% FPR
-    needs 100 sets.
+    one group share a set, and planted copies stand in one context, even where they are more than `demonstrations`.
+    Records of a set share a context, so whole sets are resampled for intervals, and rates count sets: below 20 sets the
+    intervals are wide, and TPR at 10% FPR needs 100 sets.
     """
 
     family: ClassVar[Literal["parameter", "prompt"]] = "prompt"
@@ -61,8 +63,8 @@ class InContext(Method):
 
     @model_validator(mode="after")
     def _without_a_rate(self) -> InContext:
-        if self.learning_rate is not None:
-            raise ValueError("in-context trains nothing, so it has no learning_rate")
+        if self.learning_rate is not None or self.private_learning_rate is not None:
+            raise ValueError("in-context trains nothing, so it has no learning rate")
         return self
 
     def attach(self, model: PreTrainedModel) -> Attached:
@@ -75,17 +77,19 @@ class InContext(Method):
     def sets(self, splits: Splits, seed: int) -> tuple[DemonstrationSet, ...]:
         """All records of a split in sets: each record in one, each set with a member; the same for the same seed."""
         generator = np.random.default_rng(seed)
+        places = sum(record.copies for record in splits.members)
         groups = len({record.group_id for record in splits.members})
-        count = min(-(-len(splits.members) // self.demonstrations), groups)
-        parts = [_shared_out(part, count, generator) for _, part in splits.parts()]
-        return tuple(
-            DemonstrationSet(members, tuple(record for part in others for record in part))
-            for members, *others in zip(*parts, strict=True)
-        )
+        count = min(-(-places // self.demonstrations), groups)
+        sets = []
+        for shown, *others in zip(*(_shared_out(part, count, generator) for _, part in splits.parts()), strict=True):
+            context = [record for record in shown for _ in range(record.copies)]
+            order = generator.permutation(len(context))
+            sets.append(DemonstrationSet(tuple(context[at] for at in order), tuple(chain.from_iterable(others))))
+        return tuple(sets)
 
 
-def _shared_out(records: Sequence[Record], count: int, generator: np.random.Generator) -> list[tuple[Record, ...]]:
-    """Whole groups shared out at random over `count` sets of about equal size, each in random order.
+def _shared_out(records: Sequence[Record], count: int, generator: np.random.Generator) -> list[list[Record]]:
+    """Whole groups shared out at random over `count` sets that take about as many places each.
 
     Large groups go first and each to the smallest set, so that sets of single records differ by one at most.
     """
@@ -93,10 +97,11 @@ def _shared_out(records: Sequence[Record], count: int, generator: np.random.Gene
     for record in records:
         groups.setdefault(record.group_id, []).append(record)
     families = list(groups.values())
+    sizes = [sum(record.copies for record in family) for family in families]
     sets: list[list[Record]] = [[] for _ in range(count)]
     smallest = [(0, at) for at in range(count)]
-    for index in sorted(generator.permutation(len(families)).tolist(), key=lambda index: -len(families[index])):
+    for index in sorted(generator.permutation(len(families)).tolist(), key=lambda index: -sizes[index]):
         size, at = smallest[0]
         sets[at] += families[index]
-        heapreplace(smallest, (size + len(families[index]), at))
-    return [tuple(one[index] for index in generator.permutation(len(one))) for one in sets]
+        heapreplace(smallest, (size + sizes[index], at))
+    return sets

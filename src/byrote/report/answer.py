@@ -6,15 +6,14 @@ Sentences are Markdown with nothing but **bold** in it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 
 from byrote.report.accounts import accounts
-from byrote.report.findings import Configuration, Finding, Index, Verdict, configurations, findings
+from byrote.report.findings import Finding, Verdict
 from byrote.report.formats import listed, measure, rate, with_limits
-from byrote.report.measures import Attack, Utility, headline
-from byrote.report.results import Results
+from byrote.report.measures import Attack
+from byrote.report.summary import Summary
 from byrote.report.versus import MANY, versus_sentences
+from byrote.report.wrong_labels import excess_sentences
 
 VERDICTS: dict[Verdict, str] = {
     "leaks": "the interval lies above the null: the attack tells members from nonmembers",
@@ -23,78 +22,6 @@ VERDICTS: dict[Verdict, str] = {
     "not resolved": "there are too few seeds or records to say",
     "failed": "the run failed and has no numbers",
 }
-
-
-@dataclass(frozen=True, eq=False)
-class Summary:
-    """Findings of a study around its headline attack and its first utility measure."""
-
-    results: Results
-
-    @cached_property
-    def index(self) -> Index:
-        return Index(self.results.evidence, self.results.rows)
-
-    @cached_property
-    def configurations(self) -> list[Configuration]:
-        return configurations(self.results.evidence)
-
-    @cached_property
-    def findings(self) -> list[Finding]:
-        """The base model's first, then every method's."""
-        return findings(self.index)
-
-    @property
-    def base(self) -> Finding | None:
-        return next((one for one in self.findings if one.configuration.method == "none"), None)
-
-    @property
-    def tuned(self) -> list[Finding]:
-        return [one for one in self.findings if one.configuration.method != "none"]
-
-    @property
-    def failed(self) -> list[Configuration]:
-        """Configurations of which no run ended well."""
-        return [one for one in self.configurations if not one.done]
-
-    @property
-    def headline(self) -> Attack | None:
-        return headline(self.results.evidence.attacks)
-
-    @property
-    def utility(self) -> Utility | None:
-        return next(iter(self.results.evidence.utilities), None)
-
-    @property
-    def tpr_rate(self) -> float | None:
-        """The lowest FPR at which the headline attack's TPR is resolved for any method."""
-        found = [
-            at for one in self.tuned if self.headline
-            for at, row in one.tpr.get(self.headline, {}).items() if row.value is not None
-        ]  # fmt: skip
-        return min(found, default=None)
-
-    def verdict(self, finding: Finding) -> Verdict:
-        attack = self.headline
-        return "not resolved" if attack is None else finding.verdicts.get(attack, "not resolved")
-
-    def with_verdict(self, verdict: Verdict) -> list[Finding]:
-        return [one for one in self.tuned if self.verdict(one) == verdict]
-
-    def sizes(self) -> str:
-        """'200 members and 200 nonmembers', with 'per seed' where there are several."""
-        parts = self.results.evidence.splits.values()
-        members = min((len(split.get("member", ())) for split in parts), default=0)
-        nonmembers = min((len(split.get("nonmember", ())) for split in parts), default=0)
-        per_seed = f" in each of {len(parts)} seeds" if len(parts) > 1 else ""
-        return f"{members:,} members and {nonmembers:,} nonmembers{per_seed}"
-
-    def pooled(self) -> str:
-        """', pooled over 4 seeds'; ', pooled over 1 to 4 seeds' where methods differ; nothing with one seed."""
-        counts = [len(one.configuration.done) for one in self.tuned or self.findings]
-        low, high = min(counts, default=1), max(counts, default=1)
-        span = str(high) if low == high else f"{low} to {high}"
-        return f", pooled over {span} seeds" if high > 1 else ""
 
 
 def answer(summary: Summary) -> list[str]:
@@ -113,7 +40,7 @@ def answer(summary: Summary) -> list[str]:
         *_below(summary, attack),
     ]
     sentences += [*_unresolved(summary, attack), *versus_sentences(summary.tuned, attack, summary.utility)]
-    sentences += [*_utility(summary), *_failed(summary)]
+    sentences += [*excess_sentences(summary), *_utility(summary), *_failed(summary)]
     return [*sentences, "What one attack does not find, a stronger one may: nothing shown is not nothing there."]
 
 
@@ -170,7 +97,7 @@ def _null(found: Sequence[Finding], attack: Attack) -> str:
     """What the AUCs are compared with."""
     nulls = {rate(one.auc[attack].null_value) for one in found}
     value = f" of {nulls.pop()}" if len(nulls) == 1 else ""
-    source = "a coin toss" if attack.compares_with_base else "the same attack on the untuned model"
+    source = "a coin toss" if attack.null_is_stated else "the same attack on the untuned model"
     return f"{'Each interval lies' if len(found) > 1 else 'The interval lies'} above the null{value}, {source}."
 
 

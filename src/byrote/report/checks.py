@@ -75,7 +75,7 @@ def _damage(evidence: Evidence) -> Iterator[str]:
                 f"{broken} of run {run_id} ({names.get(run_id, 'not in this study')}) is not what was written, so its "
                 "numbers are left out. Run the study again: only that piece is made anew."
             )
-        scored = [a for a in evidence.attacks if not (a.compares_with_base and run_id in bases)]
+        scored = [a for a in evidence.attacks if not (a.null_is_stated and run_id in bases)]
         needed = [*(["scores.parquet"] if scored else []), *(["utility.parquet"] if evidence.utilities else [])]
         for missing in (name for name in pieces.missing if name in (*needed, SETS) and run_id in names):
             yield f"{missing} of run {run_id} ({names[run_id]}) is missing. Run the study again to make it."
@@ -103,7 +103,14 @@ def _sample_sizes(evidence: Evidence) -> Iterator[str]:
 def _baselines(rows: Sequence[Row]) -> Iterator[str]:
     found: dict[int, list[str]] = {}
     for row in rows:
-        if row.method != "none" or row.metric != "auc" or row.seed is None or row.low is None or row.high is None:
+        if (
+            row.method != "none"
+            or row.metric != "auc"
+            or row.slice
+            or row.seed is None
+            or row.low is None
+            or row.high is None
+        ):
             continue
         if not row.low <= 0.5 <= row.high:
             found.setdefault(row.seed, []).append(f"{row.name} {row.value:.3f} [{row.low:.3f}, {row.high:.3f}]")
@@ -119,7 +126,7 @@ def null_ranges(evidence: Evidence) -> list[str]:
 
     Measured on the first tuned run that has scores of the attack, since it turns on the numbers of records.
     """
-    attacks = [attack for attack in evidence.attacks if attack.compares_with_base]
+    attacks = [attack for attack in evidence.attacks if attack.null_is_stated]
     return [sentence for attack in attacks if (sentence := _null_range(evidence, attack))]
 
 
@@ -216,8 +223,10 @@ def _notes(evidence: Evidence) -> Iterator[str]:
     for cell in evidence.manifest.cells:
         for note in cell.notes:
             noted.setdefault(note, []).append(_name(cell))
+    tuned = {_name(cell) for cell in evidence.manifest.cells if cell.method != "none"}
     for note, methods in noted.items():
-        yield f"{'; '.join(dict.fromkeys(methods))}: {note.rstrip('.')}."
+        everyone = len(tuned) > 1 and tuned <= set(methods)
+        yield f"{'All methods' if everyone else '; '.join(dict.fromkeys(methods))}: {note.rstrip('.')}."
     dropped: dict[str, list[str]] = {}
     for seed, sizes in evidence.manifest.splits.items():
         left_out = {

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from byrote.report.answer import Summary, answer
+from byrote.report.answer import answer
 from byrote.report.formats import rate
 from byrote.report.results import Results
+from byrote.report.summary import Summary
 from byrote.report.tables import Line, Value, summary_lines
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from byrote.audit.roc import roc_curve
-from byrote.report.answer import Summary
 from byrote.report.evidence import Sides
 from byrote.report.findings import Finding
 from byrote.report.measures import Attack
+from byrote.report.summary import Summary
 from byrote.types import Floats
 
 POINTS = 96

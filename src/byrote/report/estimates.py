@@ -17,10 +17,13 @@ from byrote.audit.roc import tpr_at_fpr
 from byrote.report.evidence import Evidence, Sides
 from byrote.report.measures import Attack, Utility
 from byrote.report.pieces import SETS, Column, Part, Series
-from byrote.report.privacy_rows import AUC_VERSUS, account_rows, versus_rows
+from byrote.report.poisoning_rows import poisoning_rows
+from byrote.report.privacy_rows import account_rows, versus_rows
 from byrote.report.rows import COSTS, RATES, Row, blank_row, filled
 from byrote.store import Cell
 from byrote.types import Estimate
+
+POOLED = ("membership", "poisoning", "utility")
 
 
 def all_rows(evidence: Evidence) -> list[Row]:
@@ -39,43 +42,45 @@ def cell_rows(evidence: Evidence, cell: Cell) -> Iterator[Row]:
     epochs = evidence.epochs(cell)
     for epoch in epochs:
         for attack in evidence.attacks:
-            if not (attack.compares_with_base and cell.method == "none"):
-                yield from membership_rows(evidence, cell, attack, epoch)
+            if not (attack.null_is_stated and cell.method == "none"):
+                for slice_ in ("", *evidence.slices(cell.seed)):
+                    yield from membership_rows(evidence, cell, attack, epoch, slice_)
         for utility in evidence.utilities:
             yield utility_row(evidence, cell, utility, epoch)
+    yield from poisoning_rows(evidence, cell)
     yield from cost_rows(evidence, cell, epochs[-1] if epochs else None)
     yield from versus_rows(evidence, cell)
     yield from account_rows(evidence, cell)
 
 
-def membership_rows(evidence: Evidence, cell: Cell, attack: Attack, epoch: int) -> Iterator[Row]:
-    """AUC, its lift over the base model, and TPR at three FPRs, of one attack at one epoch."""
-    blank = blank_row(evidence, cell, epoch, "membership", attack)
-    sides, base = evidence.sides(cell, attack, epoch), evidence.base_sides(cell, attack)
+def membership_rows(evidence: Evidence, cell: Cell, attack: Attack, epoch: int, slice_: str = "") -> Iterator[Row]:
+    """AUC, its lift over the base model, and TPR at three FPRs, of one attack at one epoch on one slice."""
+    blank = replace(blank_row(evidence, cell, epoch, "membership", attack), slice=slice_)
+    sides, base = evidence.sides(cell, attack, epoch, slice_), evidence.base_sides(cell, attack, slice_)
     if sides is None:
         pieces = evidence.pieces[cell.run_id]
         reason = pieces.unreadable("scores.parquet") or pieces.unreadable(SETS) or "not scored at this epoch"
         yield replace(blank, metric="auc", reason=reason)
         return
     scored = sides.scored()
-    nulls = base_nulls(evidence, cell, attack)
+    nulls = base_nulls(evidence, cell, attack, slice_)
     yield filled(blank, "auc", _auc(scored, nulls["auc"]))
-    if cell.method != "none" and not attack.compares_with_base:
+    if cell.method != "none" and not attack.null_is_stated:
         yield filled(blank, "auc-lift", _lift(sides, base))
     for rate in RATES:
         metric = f"tpr@fpr={rate:g}"
         yield filled(blank, metric, replace(_tpr(scored, rate), null_value=nulls[metric]))
 
 
-def base_nulls(evidence: Evidence, cell: Cell, attack: Attack) -> dict[str, float | None]:
+def base_nulls(evidence: Evidence, cell: Cell, attack: Attack, slice_: str = "") -> dict[str, float | None]:
     """The nulls of one attack by metric: stated where it has no base to be measured on, else the base model's."""
     stated: dict[str, float | None] = {"auc": 0.5}
     stated |= {f"tpr@fpr={rate:g}": rate for rate in RATES}
-    if attack.compares_with_base or cell.method == "none":
+    if attack.null_is_stated or cell.method == "none":
         return stated
-    key = (cell.seed, cell.base_run_id, attack)
+    key = (cell.seed, cell.base_run_id, attack, slice_)
     if key not in evidence.nulls:
-        base = evidence.base_sides(cell, attack)
+        base = evidence.base_sides(cell, attack, slice_)
         known = base.scored() if base is not None else None
         measured: dict[str, float | None] = dict.fromkeys(stated)
         if known is not None:
@@ -94,7 +99,7 @@ def utility_row(evidence: Evidence, cell: Cell, utility: Utility, epoch: int) ->
     if column is None or pieces.unreadable(SETS):
         reason = pieces.unreadable("utility.parquet") or pieces.unreadable(SETS) or "not measured at this epoch"
         return replace(blank, reason=reason)
-    test = evidence.resampled(cell, "test")
+    test = evidence.resampled(cell, evidence.part(cell.seed, "test"))
     keep = np.isfinite(column.take(test.ids)[0])
     null = None
     base = evidence.pieces[cell.base_run_id].utility.get(series._replace(epoch=0))
@@ -114,13 +119,13 @@ def cost_rows(evidence: Evidence, cell: Cell, epoch: int | None) -> Iterator[Row
 
 
 def pooled_rows(seeds: Sequence[Iterable[Row]]) -> list[Row]:
-    """The means over the seeds of one method of its membership and utility estimates, where it has two seeds or more.
+    """The means over the seeds of one method of all that it estimates, where it has two seeds or more.
 
     They stand at every epoch that all its seeds reached. Where seeds ended at different epochs, each
     seed's own last one is pooled too, in rows without an epoch: at the later epochs alone, the mean
     would be that of the seeds that happened to train longest.
     """
-    measured = [[row for row in rows if row.kind in ("membership", "utility")] for rows in seeds]
+    measured = [[row for row in rows if row.kind in POOLED] for rows in seeds]
     measured = [rows for rows in measured if rows]
     if len(measured) < 2:
         return []
@@ -167,6 +172,6 @@ def _mean(column: Column, test: Part, keep: NDArray[np.bool_], utility: Utility,
 
 
 def _bounds(row: Row) -> tuple[float, float] | None:
-    if row.kind == "membership":
-        return (-1.0, 1.0) if row.metric in ("auc-lift", AUC_VERSUS) else (0.0, 1.0)
-    return None
+    if row.kind == "utility" or row.metric.startswith("log-prob"):
+        return None
+    return (-1.0, 1.0) if "-vs-" in row.metric or row.metric == "auc-lift" else (0.0, 1.0)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from byrote.report.measures import Attack, Utility, attacks_of, utilities_of
+from byrote.report.measures import Attack, Poisoning, Utility, attacks_of, poisonings_of, utilities_of
 from byrote.report.pieces import SETS, Column, Part, Pieces, Series, read_all, read_splits
 from byrote.store import Cell, Manifest
-from byrote.types import Floats
+from byrote.types import MISLABELLED, Floats
 
 NO_PART = Part()
 
@@ -24,8 +24,11 @@ class Evidence:
     pieces: dict[str, Pieces]
     attacks: tuple[Attack, ...]
     utilities: tuple[Utility, ...]
-    nulls: dict[tuple[int, str, Attack], dict[str, float | None]] = field(default_factory=dict)
+    poisonings: tuple[Poisoning, ...] = ()
+    nulls: dict[tuple[int, str, Attack, str], dict[str, float | None]] = field(default_factory=dict)
     """What `base_nulls` has measured so far: every method of a seed shares them."""
+    parts: dict[tuple[int, str, str], Part] = field(default_factory=dict)
+    """What `part_of` has found so far."""
 
     @classmethod
     def read(cls, folder: Path) -> Evidence:
@@ -37,15 +40,36 @@ class Evidence:
             pieces=read_all(manifest, folder),
             attacks=tuple(attacks_of(manifest)),
             utilities=tuple(utilities_of(manifest)),
+            poisonings=tuple(poisonings_of(manifest)),
         )
 
     def part(self, seed: int, split: str) -> Part:
         return self.splits.get(seed, {}).get(split, NO_PART)
 
-    def resampled(self, cell: Cell, split: str) -> Part:
-        """The records of a split with what is drawn together for intervals: their sets where they share a context."""
-        part, sets = self.part(cell.seed, split), self.pieces[cell.run_id].sets
-        return Part(part.ids, tuple(sets.get(record_id, record_id) for record_id in part.ids)) if sets else part
+    def part_of(self, seed: int, split: str, slice_: str = "") -> Part:
+        """The records of a slice; the empty one is all records that carry the label that the data gave them.
+
+        A tier of copied members is compared with all nonmembers, so of these it takes the empty slice.
+        """
+        key = (seed, split, slice_)
+        if key not in self.parts:
+            if slice_ == MISLABELLED:
+                found = self.part(seed, split).only(lambda name: name == MISLABELLED)
+            elif slice_ and split == "member":
+                found = self.part(seed, split).only(lambda name: name == slice_)
+            else:
+                found = self.part(seed, split).only(lambda name: name != MISLABELLED)
+            self.parts[key] = found
+        return self.parts[key]
+
+    def resampled(self, cell: Cell, part: Part) -> Part:
+        """A part with what is drawn together for the cell's intervals: sets, where its records share a context."""
+        sets = self.pieces[cell.run_id].sets
+        return replace(part, groups=tuple(sets.get(record, record) for record in part.records)) if sets else part
+
+    def slices(self, seed: int) -> list[str]:
+        """The slices of a seed's members, in order; the empty one, of all, is not among them."""
+        return sorted(set(self.part(seed, "member").slices) - {""}, key=lambda name: (len(name), name))
 
     def done(self) -> list[Cell]:
         return [cell for cell in self.manifest.cells if cell.status == "done"]
@@ -69,8 +93,8 @@ class Evidence:
         """The first cell of each run that ended: the base model's run serves every seed."""
         return list({cell.run_id: cell for cell in reversed(self.done())}.values())[::-1]
 
-    def sides(self, cell: Cell, attack: Attack, epoch: int, *, sets: bool = True) -> Sides | None:
-        """Scores of the cell's members and nonmembers, or None where there are none.
+    def sides(self, cell: Cell, attack: Attack, epoch: int, slice_: str = "", *, sets: bool = True) -> Sides | None:
+        """Scores of the cell's members and nonmembers of a slice, or None where there are none.
 
         Without `sets` the records stand in their own groups even where they share a context.
         """
@@ -78,14 +102,13 @@ class Evidence:
         column = pieces.scores.get(Series(epoch, attack.name, attack.settings))
         if column is None or pieces.unreadable(SETS):
             return None
-        sides = ("member", "nonmember")
-        member, nonmember = (self.resampled(cell, one) if sets else self.part(cell.seed, one) for one in sides)
-        return Sides.of(column, member, nonmember)
+        parts = [self.part_of(cell.seed, side, slice_) for side in ("member", "nonmember")]
+        return Sides.of(column, *(self.resampled(cell, part) if sets else part for part in parts))
 
-    def base_sides(self, cell: Cell, attack: Attack) -> Sides | None:
+    def base_sides(self, cell: Cell, attack: Attack, slice_: str = "") -> Sides | None:
         """The same attack's scores on the untuned base model, on the records of the cell's split."""
         base = cell.model_copy(update={"run_id": cell.base_run_id})
-        return None if attack.compares_with_base else self.sides(base, attack, 0)
+        return None if attack.null_is_stated else self.sides(base, attack, 0, slice_)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from byrote.report.accounts import accounts
-from byrote.report.answer import Summary
 from byrote.report.curves import density, pooled_roc, spread_of_scores
 from byrote.report.findings import Configuration, Finding
 from byrote.report.formats import measure, rate, with_limits
@@ -14,6 +13,7 @@ from byrote.report.limits import limit_traces, limits_of
 from byrote.report.measures import Attack, Utility
 from byrote.report.palette import Style, styles
 from byrote.report.rows import Row
+from byrote.report.summary import Summary
 
 Figure = dict[str, Any]
 CHANCE = {"color": "$muted", "width": 1.2, "dash": "dash"}

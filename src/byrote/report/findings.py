@@ -78,6 +78,7 @@ class Index:
         self.rows: dict[Key, Row] = {
             (row.method, row.settings, row.privacy, row.delta, row.seed, row.epoch, row.kind, row.name, row.metric): row
             for row in rows
+            if not row.slice
         }
 
     def get(self, of: Configuration, epoch: int | None, measure: Attack | Utility, metric: str) -> Row | None:
@@ -114,6 +115,7 @@ def configurations(evidence: Evidence) -> list[Configuration]:
     )
 
 
+RATE_FIELDS = ("learning_rate", "private_learning_rate")
 SPELLINGS: tuple[tuple[str, ...], ...] = ((), ("own",), ("rate",), ("own", "rate"), ("own", "rate", "delta"))
 """What a label may add, the shortest first."""
 
@@ -134,7 +136,7 @@ def _label(method: str, settings: str, privacy: str, delta: float | None, *with_
     """A configuration in words: 'lora, r 16, ε 8, clip_norm 1.0'."""
     if method == "none":
         return "untuned model"
-    leave_out = () if "rate" in with_ else ("learning_rate",)
+    leave_out = () if "rate" in with_ else RATE_FIELDS
     words = [label(method, without_privacy(settings), leave_out)]
     if privacy != "none":
         own = privacy_settings(settings) if "own" in with_ else {}
@@ -194,7 +196,7 @@ def verdict_of(index: Index, of: Configuration, epoch: int | None, attack: Attac
     An attack whose null is measured on the base model is judged by the interval of its lift, since
     that null varies with the same records.
     """
-    metric = "auc" if attack.compares_with_base or of.method == "none" else "auc-lift"
+    metric = "auc" if attack.null_is_stated or of.method == "none" else "auc-lift"
     return judged(index, of, epoch, attack, metric)
 
 

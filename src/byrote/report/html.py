@@ -15,15 +15,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from byrote.report.accounts import accounts
-from byrote.report.answer import VERDICTS, Summary, answer
+from byrote.report.answer import VERDICTS, answer
 from byrote.report.figures import pictures
 from byrote.report.limits import limit_of
 from byrote.report.palette import DARK, LIGHT, styles, variables
 from byrote.report.privacy import privacy_of
 from byrote.report.results import Results
 from byrote.report.run_facts import RunFacts
+from byrote.report.summary import Summary
 from byrote.report.tables import attack_lines, columns, cost_lines, summary_lines
 from byrote.report.whiskers import scale_of, whisker
+from byrote.report.wrong_labels import wrong_labels_of
 from byrote.types import ByroteError
 
 if TYPE_CHECKING:
@@ -60,6 +62,7 @@ def report_html(results: Results) -> str:
             verdicts={verdict: VERDICTS[verdict] for verdict in VERDICTS if verdict in shown},
             attack_lines=attack_lines(summary),
             privacy=privacy_of(summary),
+            wrong_labels=wrong_labels_of(summary),
             costs=cost_lines(summary),
             levels=any(style.level for style in look.values()),
             limits=any(map(limit_of, accounts(results.evidence))),
@@ -79,7 +82,9 @@ def bold(sentence: str) -> Markup:
     from markupsafe import Markup, escape
 
     text = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", str(escape(sentence)))
-    return Markup(re.sub(r"((?:AUC|difference|by) [−+\d.]+ )(\[[^\]]+\])", r'\1<span class="keep">\2</span>', text))
+    return Markup(
+        re.sub(r"((?:AUC|difference|excess|by) [−+\d.]+ )(\[[^\]]+\])", r'\1<span class="keep">\2</span>', text)
+    )
 
 
 def script_json(value: Any) -> Markup:

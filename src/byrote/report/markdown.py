@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from byrote.report.answer import VERDICTS, Summary, answer
+from byrote.report.answer import VERDICTS, answer
 from byrote.report.findings import Verdict
 from byrote.report.privacy import Privacy, PrivacyLine, privacy_of
 from byrote.report.results import Results
+from byrote.report.summary import Summary
 from byrote.report.tables import Column, Value, attack_lines, columns, cost_lines, summary_lines
+from byrote.report.wrong_labels import wrong_labels_of
 
 
 def report_markdown(results: Results) -> str:
@@ -20,6 +22,10 @@ def report_markdown(results: Results) -> str:
         header = ["method", *(attack.label for attack in results.evidence.attacks)]
         lines = [[line.label, *map(_cell, line.values)] for line in attack_lines(summary)]
         parts += ["## Every attack", "AUC at the last epoch [95% interval].", _table(header, lines)]
+    if wrong := wrong_labels_of(summary):
+        lines = [[line.label, *map(_cell, line.values)] for line in wrong.lines]
+        parts += ["## Wrong labels", wrong.about, _table(["method", *_heads(wrong.columns)], lines)]
+        parts += [_bullets(wrong.statements)]
     if section := privacy_of(summary):
         parts += ["## Privacy", *_privacy(section)]
     if costs := cost_lines(summary):

@@ -22,12 +22,25 @@ class Attack:
     name: str
     settings: str
     access: str = ""
-    compares_with_base: bool = False
+    null_is_stated: bool = False
+    """Whether its null is 0.5 by construction, and so not measured on the untuned base model."""
     summary: str = ""
 
     @property
     def label(self) -> str:
         return label(self.name, self.settings)
+
+
+@dataclass(frozen=True, slots=True)
+class Poisoning:
+    """One measure of mislabelled records as the study asked for it."""
+
+    name: str
+    settings: str
+    metric: str
+    is_share: bool
+    access: str
+    summary: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +73,28 @@ def attacks_of(manifest: Manifest) -> list[Attack]:
                     name=component.name,
                     settings=component.settings(),
                     access=str(getattr(component, "access", "")),
-                    compares_with_base=bool(getattr(component, "compares_with_base", False)),
+                    null_is_stated=bool(getattr(component, "null_is_stated", False)),
                     summary=component.summary(),
                 )
             )
     return found
+
+
+def poisonings_of(manifest: Manifest) -> list[Poisoning]:
+    """The measures of mislabelled records in the study's order."""
+    found = [_component("attack", spec) for spec in manifest.attacks]
+    return [
+        Poisoning(
+            name=component.name,
+            settings=component.settings(),
+            metric=str(getattr(component, "metric", component.name)),
+            is_share=bool(getattr(component, "is_share", False)),
+            access=str(getattr(component, "access", "")),
+            summary=component.summary(),
+        )
+        for component in found
+        if component is not None and getattr(component, "kind", "") == "poisoning"
+    ]
 
 
 def utilities_of(manifest: Manifest) -> list[Utility]:

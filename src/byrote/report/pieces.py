@@ -7,9 +7,10 @@ needs it says so. Nothing is estimated in this module.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SPLITS = "splits.parquet"
+COLUMNS = ("score_id", "group", "slice", "record_id")
 LEDGER = "ledger.json"
 SETS = "demonstrations.parquet"
 PIECES = ("scores.parquet", "utility.parquet", "training.json", "cost.json", "environment.json")
@@ -77,7 +79,19 @@ class Part:
     """The records of one split of one seed, in the order of the split."""
 
     ids: tuple[str, ...] = ()
+    """What scores are kept under: a record's own id, or with the wrong label that it is judged by."""
     groups: tuple[str, ...] = ()
+    slices: tuple[str, ...] = ()
+    """Which of a plant's records each one is; empty where nothing was planted."""
+    records: tuple[str, ...] = ()
+    """The records' own ids."""
+
+    def only(self, wanted: Callable[[str], bool]) -> Part:
+        """The records whose slice is wanted; this part itself where that is all of them."""
+        keep = [wanted(name) for name in self.slices]
+        if all(keep):
+            return self
+        return Part(*(tuple(compress(column, keep)) for column in (self.ids, self.groups, self.slices, self.records)))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -120,21 +134,18 @@ def read_splits(folder: Path) -> dict[int, dict[str, Part]]:
 
     path = folder / SPLITS
     try:
-        table = pyarrow.parquet.read_table(path, columns=["seed", "record_id", "split", "group"]).to_pydict()
+        table = pyarrow.parquet.read_table(path, columns=["seed", "split", *COLUMNS]).to_pydict()
     except FileNotFoundError:
         raise ByroteError(f"{folder} has no {SPLITS}: run the study again to make it.") from None
     except (OSError, ValueError, KeyError):
         raise ByroteError(f"{path} is damaged: run the study again to make it anew; no run is repeated.") from None
-    lists: dict[int, dict[str, tuple[list[str], list[str]]]] = {}
-    for seed, record_id, split, group in zip(
-        table["seed"], table["record_id"], table["split"], table["group"], strict=True
-    ):
-        ids, groups = lists.setdefault(int(seed), {}).setdefault(split, ([], []))
-        ids.append(record_id)
-        groups.append(record_id if group is None else group)
+    lists: dict[int, dict[str, list[list[str]]]] = {}
+    for seed, split, score_id, group, slice_, record_id in zip(*table.values(), strict=True):
+        columns = lists.setdefault(int(seed), {}).setdefault(split, [[], [], [], []])
+        for column, value in zip(columns, (score_id, group or record_id, slice_, record_id), strict=True):
+            column.append(value)
     return {
-        seed: {split: Part(tuple(ids), tuple(groups)) for split, (ids, groups) in parts.items()}
-        for seed, parts in lists.items()
+        seed: {split: Part(*map(tuple, columns)) for split, columns in parts.items()} for seed, parts in lists.items()
     }
 
 
@@ -173,7 +184,8 @@ def read_all(manifest: Manifest, folder: Path) -> dict[str, Pieces]:
     """The pieces of every run that a cell of the study names, by run id. Each run is read once."""
     store = manifest.store(folder)
     wanted = {cell.base_run_id for cell in manifest.cells}
-    wanted |= {cell.run_id for cell in manifest.cells if cell.status == "done"}
+    done = [cell for cell in manifest.cells if cell.status == "done"]
+    wanted |= {run_id for cell in done for run_id in (cell.run_id, *cell.nulls.values())}
     return {run_id: read_pieces(store.run(run_id)) for run_id in sorted(wanted)}
 
 

@@ -10,12 +10,12 @@ import numpy as np
 
 from byrote.audit.tradeoff import group_bound
 from byrote.report.accounts import Account, accounts
-from byrote.report.answer import Summary
 from byrote.report.findings import Finding
 from byrote.report.formats import ABSENT, limits, measure, percent, rate, rounded_up, seconds, signed
 from byrote.report.limits import Limit, limit_of, limits_of
 from byrote.report.privacy_rows import REPEATABLE
 from byrote.report.rows import Row
+from byrote.report.summary import Summary
 from byrote.report.tables import Column, Value
 from byrote.report.versus import twin_finding
 from byrote.types import Ledger
@@ -220,8 +220,8 @@ def _outside(summary: Summary) -> list[str]:
         "The removal of near-duplicates, and the choice of the columns, looked at the records.",
         "The count of bad examples, whose gradient was not finite and was left out, tells of the members.",
         "Every number of this report that is computed from members (attacks, audits), and the scores it comes from.",
-        "Each epsilon is that of one run. Whoever sees several runs on the same records, of other methods, levels or "
-        "seeds, has seen more: their epsilons add up.",
+        "Each epsilon is that of one run. Whoever sees several runs on the same records, of other methods, levels, "
+        "seeds or nulls, has seen more: their epsilons add up.",
     ]
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SCORE_COLUMNS = ("run_id", "model", "method", "privacy", "seed", "epoch", "attack", "settings", "record_id", "split",
-                 "group", "score", "reason")  # fmt: skip
+                 "slice", "group", "score", "reason")  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +118,7 @@ class Results:
         """The columns of one cell, attack and epoch at a time; members first, in the split's order."""
         evidence = self.evidence
         for cell in evidence.done():
-            parts = [(split, evidence.resampled(cell, split)) for split in ("member", "nonmember")]
+            parts = [(s, evidence.resampled(cell, evidence.part(cell.seed, s))) for s in ("member", "nonmember")]
             ids = tuple(record_id for _, part in parts for record_id in part.ids)
             same = {
                 "run_id": [cell.run_id] * len(ids),
@@ -126,8 +126,9 @@ class Results:
                 "method": [cell.method] * len(ids),
                 "privacy": [cell.privacy] * len(ids),
                 "seed": [cell.seed] * len(ids),
-                "record_id": list(ids),
+                "record_id": [record_id for _, part in parts for record_id in part.records],
                 "split": [split for split, part in parts for _ in part.ids],
+                "slice": [name for _, part in parts for name in part.slices],
                 "group": [group for _, part in parts for group in part.groups],
             }
             for epoch in evidence.epochs(cell):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from operator import attrgetter
 
 from byrote.report.evidence import Evidence
-from byrote.report.measures import Attack, Utility, merged_settings
+from byrote.report.measures import Attack, Poisoning, Utility, merged_settings
 from byrote.store import Cell
 from byrote.types import Estimate
 
@@ -76,7 +76,9 @@ def filled(row: Row, metric: str, estimate: Estimate) -> Row:
     )
 
 
-def blank_row(evidence: Evidence, cell: Cell, epoch: int | None, kind: str, measure: Attack | Utility | None) -> Row:
+def blank_row(
+    evidence: Evidence, cell: Cell, epoch: int | None, kind: str, measure: Attack | Poisoning | Utility | None
+) -> Row:
     manifest = evidence.manifest
     name = "" if measure is None else measure.name
     settings = cell.settings if measure is None else merged_settings(cell.settings, name, measure.settings)
@@ -84,5 +86,5 @@ def blank_row(evidence: Evidence, cell: Cell, epoch: int | None, kind: str, meas
         study=manifest.name, model=manifest.model, data=manifest.data, method=cell.method, family=cell.family,
         settings=settings, privacy=cell.privacy, delta=cell.delta, seed=cell.seed, epoch=epoch, kind=kind, name=name,
         metric="", slice="", value=None, low=None, high=None, n=None, interval="", null_value=None,
-        access=measure.access if isinstance(measure, Attack) else "", run_id=cell.run_id, reason="",
+        access="" if measure is None or isinstance(measure, Utility) else measure.access, run_id=cell.run_id, reason="",
     )  # fmt: skip

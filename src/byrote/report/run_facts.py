@@ -6,12 +6,13 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from byrote.report.answer import Summary
 from byrote.report.checks import cell_label
 from byrote.report.evidence import Evidence
+from byrote.report.findings import RATE_FIELDS
 from byrote.report.formats import ABSENT, measure
 from byrote.report.measures import label
 from byrote.report.pieces import Pieces
+from byrote.report.summary import Summary
 from byrote.store import Cell, canonical_json
 
 
@@ -77,7 +78,7 @@ def _run_line(cell: Cell, pieces: Pieces | None) -> RunLine:
     entries = pieces.training.get("validation", []) if pieces else []
     losses = [entry for entry in entries if entry.get("loss") is not None]
     return RunLine(
-        method="untuned model" if cell.method == "none" else label(cell.method, cell.settings, ("learning_rate",)),
+        method="untuned model" if cell.method == "none" else label(cell.method, cell.settings, RATE_FIELDS),
         privacy=cell.privacy,
         seed=str(cell.seed),
         learning_rate=ABSENT if cell.learning_rate is None else f"{cell.learning_rate:g}",

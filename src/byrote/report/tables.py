@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from byrote.report.answer import Summary
 from byrote.report.findings import Finding
 from byrote.report.formats import ABSENT, count, limits, measure, percent, rate, seconds, signed, size
 from byrote.report.measures import Utility
 from byrote.report.rows import Row
+from byrote.report.summary import Summary
 
 
 class Value(NamedTuple):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from byrote.report.answer import Summary
 from byrote.report.findings import Finding
 from byrote.report.formats import rate
 from byrote.report.palette import styles
 from byrote.report.rows import Row
+from byrote.report.summary import Summary
 
 if TYPE_CHECKING:
     from markupsafe import Markup

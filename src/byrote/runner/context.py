@@ -13,6 +13,7 @@ from byrote.data.load import load as load_data
 from byrote.data.split import split
 from byrote.models.load import LoadedModel, load, resolve
 from byrote.objectives.batching import encode
+from byrote.plants.base import Plant, plant_all
 from byrote.runner import tables
 from byrote.runner.environment import pick_device
 from byrote.runner.progress import Progress
@@ -43,7 +44,8 @@ class Context:
             revision=data.revision,
             base_folder=folder,
         )
-        self._splits: dict[int, Splits] = {}
+        self._drawn: dict[int, Splits] = {}
+        self._planted: dict[tuple[int, tuple[Plant, ...]], Splits] = {}
         self._tokenizer: PreTrainedTokenizerBase | None = None
 
     @cached_property
@@ -110,19 +112,31 @@ class Context:
             what["tokenizer"] = self.model.fingerprint
         return self.store.run(f"split-{identity(what)}")
 
-    def splits(self, seed: int) -> Splits:
-        """The split of a seed: drawn once, kept in the store, shared by all methods."""
-        if seed not in self._splits:
+    def splits(self, seed: int, plants: Sequence[Plant] | None = None) -> Splits:
+        """The split of a seed, shared by all methods, with these plants in it; None for the study's."""
+        wanted: tuple[Plant, ...] = tuple(self.study.plants if plants is None else plants)  # type: ignore[arg-type]
+        if (seed, wanted) not in self._planted:
+            self._planted[seed, wanted] = plant_all(wanted, self.drawn(seed), self.labels, seed)
+        return self._planted[seed, wanted]
+
+    def mislabelled(self, seed: int) -> tuple[Record, ...]:
+        """The members and nonmembers of a seed's split that carry a wrong label."""
+        splits = self.splits(seed)
+        return tuple(record for record in splits.members + splits.nonmembers if record.truth is not None)
+
+    def drawn(self, seed: int) -> Splits:
+        """The split of a seed before anything is planted: drawn once and kept in the store."""
+        if seed not in self._drawn:
             folder = self.split_folder(seed)
             table, dropped = folder.read_table(RECORDS), folder.read_json(SUMMARY)
             if table is not None and dropped is not None:
-                self._splits[seed] = tables.splits_from(table, self.data.records, dropped)
+                self._drawn[seed] = tables.splits_from(table, self.data.records, dropped)
             else:
-                self._splits[seed] = drawn = self._draw(seed)
+                self._drawn[seed] = drawn = self._draw(seed)
                 with folder.locked():
                     folder.write_table(RECORDS, tables.splits_table(drawn))
                     folder.write_json(SUMMARY, dict(drawn.dropped))
-        return self._splits[seed]
+        return self._drawn[seed]
 
     def _draw(self, seed: int) -> Splits:
         records, dropped = self.population

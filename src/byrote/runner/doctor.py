@@ -19,8 +19,8 @@ from byrote.runner.private_runs import Tested, promised, tested_engine
 from byrote.runner.progress import Progress
 from byrote.store import Store
 from byrote.study import Study, load_study
-from byrote.study.model import PrivacyLevel
-from byrote.study.privacy import Privacy, label_of
+from byrote.study.model import NOT_IN_A_RUN
+from byrote.study.privacy import Privacy, PrivacyLevel, label_of
 from byrote.types import ByroteError, Splits
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class _Cells:
 
     def __init__(self, context: Context, method: Method, splits: Splits) -> None:
         self.context, self.method, self.splits = context, method, splits
-        settings = method.model_copy(update={"learning_rate": None}).settings()
+        settings = method.model_copy(update=NOT_IN_A_RUN).settings()
         self.label = f"{method.name} {settings}".strip()
         self.tested: dict[str, Tested] = {}
 
@@ -117,7 +117,7 @@ class _Cells:
         """One per level. What keeps the method off the model refuses every level, also those without privacy."""
         from byrote.training.cost import seeded
 
-        levels = self.context.study.privacy
+        levels = self.context.study.levels(self.method)
         try:
             with seeded(0):  # where adapters start does not matter here
                 model = self.method.attach(self.context.load_model().model).model

@@ -50,9 +50,8 @@ class InContextRun(MethodRun):
         pieces = (COST, ENVIRONMENT, EXPERIMENT, HISTORY, SETS)
         return all(self.folder.intact(name) for name in pieces) and self.has(ONCE, records)
 
-    def ensure(self, splits: Splits, *, whole: bool = True, keep: bool = False) -> bool:
-        """Score the records where they are not; whether they were not. There are no rates to try and no weights."""
-        records = splits.all()
+    def ensure(self, splits: Splits, records: Sequence[Record], *, keep: bool = False) -> bool:
+        """Score all records of the split where these are not; whether they were not. There are no weights to keep."""
         if self.is_done(records):
             return False
         if self.privacy is not None:

@@ -42,12 +42,10 @@ class MethodRun(Run, ABC):
         self.method, self.label = method, label
 
     @abstractmethod
-    def ensure(self, splits: Splits, *, whole: bool, keep: bool) -> bool:
-        """Do whatever is missing; whether there was anything to do.
+    def ensure(self, splits: Splits, records: Sequence[Record], *, keep: bool = False) -> bool:
+        """Do what is missing to have these records and the validation records scored; whether there was work to do.
 
-        `whole` scores all records after every epoch; a run that only answers for its learning rate is
-        scored on the validation records alone. `keep` keeps the tuned weights. Raises Diverged, from
-        the store where that is known.
+        `keep` keeps the tuned weights. Raises Diverged, from the store where that is known.
         """
 
     @abstractmethod
@@ -60,8 +58,12 @@ class MethodRun(Run, ABC):
         return None if self.experiment.privacy == "none" else self.experiment.privacy
 
     def records(self, splits: Splits) -> tuple[Record, ...]:
-        """What the method is given."""
-        return splits.members if self.experiment.trains_on == "members" else splits.test
+        """What the method is given, planted copies repeated: what it trains on in one epoch."""
+        if self.experiment.trains_on == "test":
+            return splits.test
+        wrong_too = self.experiment.trains_on == "members"
+        members = (record for record in splits.members if wrong_too or record.truth is None)
+        return tuple(record for record in members for _ in range(record.copies))
 
     def seed(self, purpose: str) -> int:
         """A seed of its own for each purpose, from the experiment's."""
@@ -75,7 +77,7 @@ class MethodRun(Run, ABC):
 
     def check_targets(self, target: Target, splits: Splits) -> None:
         """There is something to learn, and something to validate on."""
-        given = "member" if self.experiment.trains_on == "members" else "test record"
+        given = "test record" if self.experiment.trains_on == "test" else "member"
         for name, records in ((given, self.records(splits)), ("validation record", splits.validation)):
             if not any(example.targets for example in target.encode(records)):
                 raise StudyError(

@@ -22,8 +22,8 @@ from byrote.runner.study import default_folder
 from byrote.runner.trained import DIVERGED, STATE
 from byrote.store import Store, Trial
 from byrote.study import Study, load_study
-from byrote.study.model import Part, PrivacyLevel, trains
-from byrote.study.privacy import label_of
+from byrote.study.model import Part, trains
+from byrote.study.privacy import PrivacyLevel, label_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -111,7 +111,7 @@ def _steps(study: Study, context: Context, speeds: dict[str, float]) -> Iterator
         per_member, epochs = speeds.get(method.name), study.epochs if trains(method) else 1
         seconds = None if per_member is None else per_member * epochs * study.data.members
         label, level = f"{method.name} {method.settings()}".strip(), label_of(privacy)
-        rates = study.rates(method)
+        rates = study.rates(method, privacy)
         trials: list[Trial] = []
         open_ = False
         while len(rates) > 1 and (rate := next_rate(trials, rates)) is not None:

@@ -28,7 +28,7 @@ LARGEST_EPSILON = 1000.0
 
 def steps_of(experiment: Experiment, privacy: Privacy) -> tuple[int, int]:
     """(optimiser steps in all, steps of an epoch), from declared numbers alone."""
-    members = experiment.data["members"]
+    members = experiment.members
     per_epoch = -(-privacy.units(members) // privacy.batch_of(experiment.batch_size))
     steps = experiment.epochs * per_epoch
     return (steps if experiment.max_steps is None else min(steps, experiment.max_steps)), per_epoch
@@ -40,7 +40,7 @@ def guarantee_of(experiment: Experiment, privacy: Privacy) -> Guarantee:
     from byrote.training.per_example import Clipping
     from byrote.training.private import Guarantee
 
-    members = experiment.data["members"]
+    members = experiment.members
     units, expected = privacy.units(members), privacy.batch_of(experiment.batch_size)
     delta, (steps, per_epoch) = privacy.delta_of(members), steps_of(experiment, privacy)
     rate = expected / units
@@ -136,7 +136,7 @@ def promised(experiment: Experiment, privacy: Privacy, records: Sequence[Record]
     check_privacy(method)
     guarantee = guarantee_of(experiment, privacy)
     units = units_of(records, privacy.unit)
-    if experiment.trains_on != "members":
+    if experiment.trains_on == "test":
         guarantee = rehearsed(guarantee, len(units))
     elif not 0.5 <= len(units) / guarantee.units <= 2:
         raise StudyError(

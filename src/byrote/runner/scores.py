@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence, Set
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
-from byrote.attacks.base import Evidence, MembershipAttack, score_all
+from byrote.attacks.base import Attack, Evidence, MembershipAttack, PoisoningMeasure, score_all
+from byrote.attacks.fitted import FittedAttack, score_set
 from byrote.registry import Component
 from byrote.runner import tables
 from byrote.runner.one import Run
@@ -18,40 +19,66 @@ from byrote.utility.base import Utility
 
 SCORES, UTILITY = "scores.parquet", "utility.parquet"
 
+Series = tuple[int, str, str]
+"""Epoch, name and settings: the rows that one attack or measure left at one epoch."""
 
-def ensure_scores(run: Run, attacks: Sequence[MembershipAttack], splits: Splits, base: Run, epochs: range) -> bool:
+
+def ensure_scores(run: Run, attacks: Sequence[Attack], splits: Splits, base: Run, epochs: range) -> bool:
     """Add to the run's scores what is missing of these attacks on members and nonmembers; whether anything was."""
+    return _ensure(run, attacks, splits.members + splits.nonmembers, base, epochs, members=len(splits.members))
+
+
+def ensure_poisoning(run: Run, measures: Sequence[PoisoningMeasure], records: Sequence[Record], epochs: range) -> bool:
+    """Add what is missing of these measures on records that carry the label to be judged; whether anything was."""
+    return _ensure(run, measures, records, run, epochs)
+
+
+def _ensure(
+    run: Run, attacks: Sequence[Attack], asked: Sequence[Record], base: Run, epochs: range, *, members: int = 0
+) -> bool:
+    """The first `members` of the records asked about are the members, of which fitted attacks learn."""
     import pyarrow as pa
 
     known = _keys(_current(run, SCORES, "attack", attacks), "attack")
     rows: list[dict[str, Any]] = []
+    fitted: set[Series] = set()
     base_stats: dict[str, TokenStats] = {}
     for epoch in epochs:
         stats: dict[str, TokenStats] = {}
         for attack in attacks:
-            if epoch == 0 and attack.compares_with_base:
+            if epoch == 0 and attack.null_is_stated:
                 continue
-            records = _unknown(known, epoch, attack.name, attack.settings(), splits.members + splits.nonmembers)
+            records: Sequence[Record] = _unknown(known, epoch, attack.name, attack.settings(), asked)
             if not records:
                 continue
+            if isinstance(attack, FittedAttack):  # a part of them would be scored by another model than the rest
+                records = asked
+                fitted.add((epoch, attack.name, attack.settings()))
             stats = stats or run.stats(epoch)
             if attack.compares_with_base:
                 base_stats = base_stats or base.stats(0)
-            evidence = [_evidence(record, stats, base_stats) for record in records]
-            scores = score_all(attack, evidence)
-            for record, value, reason in zip(records, scores.values.tolist(), scores.reasons, strict=True):
-                rows.append(
-                    {
-                        "epoch": epoch,
-                        "attack": attack.name,
-                        "settings": attack.settings(),
-                        "made_by": made_by(attack),
-                        "record_id": record.id,
-                        "score": None if reason else value,
-                        "reason": reason,
-                    }
-                )
-    return _append(run, SCORES, rows, "attack", {"score": pa.float64()}, attacks)
+            evidence = [_evidence(run, record, stats, base_stats) for record in records]
+            rows += _score_rows(attack, epoch, evidence, members)
+    return _append(run, SCORES, rows, "attack", {"score": pa.float64()}, attacks, replaced=fitted)
+
+
+def _score_rows(attack: Attack, epoch: int, evidence: Sequence[Evidence], members: int) -> Iterator[dict[str, Any]]:
+    """One row per record."""
+    if isinstance(attack, FittedAttack):
+        scores = score_set(attack, evidence, [at < members for at in range(len(evidence))])
+    else:
+        assert isinstance(attack, MembershipAttack | PoisoningMeasure)
+        scores = score_all(attack, evidence)
+    for one, value, reason in zip(evidence, scores.values.tolist(), scores.reasons, strict=True):
+        yield {
+            "epoch": epoch,
+            "attack": attack.name,
+            "settings": attack.settings(),
+            "made_by": made_by(attack),
+            "record_id": one.record.score_id,
+            "score": None if reason else value,
+            "reason": reason,
+        }
 
 
 def ensure_utility(run: Run, measures: Sequence[Utility], splits: Splits, epochs: range) -> bool:
@@ -81,19 +108,26 @@ def ensure_utility(run: Run, measures: Sequence[Utility], splits: Splits, epochs
     return _append(run, UTILITY, rows, "utility", {"value": pa.float64(), "weight": pa.float64()}, measures)
 
 
-def _evidence(record: Record, stats: dict[str, TokenStats], base: dict[str, TokenStats]) -> Evidence:
-    key = text_key(record.text)
-    return Evidence(record, stats[key], base.get(key))
+def _evidence(run: Run, record: Record, stats: dict[str, TokenStats], base: dict[str, TokenStats]) -> Evidence:
+    key, labels = text_key(record.text), run.context.labels
+    found, untuned = stats[key], base.get(key)
+    if labels and record.label is not None:  # a text is scored once, whatever label a plant gives it
+        at = labels.index(record.label)
+        found, untuned = found.of_class(at), untuned and untuned.of_class(at)
+    of: Literal["text", "completion"] = "completion" if run.experiment.objective == "completion" else "text"
+    return Evidence(record, found, untuned, of)
 
 
 @cache
 def made_by(component: Component) -> str:
-    """What a stored score was made by: the component's own code and all its settings, defaults included.
+    """What a stored score was made by: the code of the component and of what it is built on, and all its settings.
 
     Rows of another make are not used: an attack whose formula was mended is scored again, from the
     same token statistics.
     """
-    code = inspect.getsource(sys.modules[type(component).__module__])
+    kinds = [kind for kind in type(component).__mro__ if issubclass(kind, Component) and kind is not Component]
+    modules = dict.fromkeys(kind.__module__ for kind in kinds)
+    code = "".join(inspect.getsource(sys.modules[module]) for module in modules)
     return identity({"code": code, "settings": component.model_dump(mode="json")})
 
 
@@ -119,7 +153,7 @@ def _keys(table: Any | None, name: str) -> set[tuple[int, str, str, str]]:
 def _unknown(
     known: set[tuple[int, str, str, str]], epoch: int, name: str, settings: str, records: Sequence[Record]
 ) -> list[Record]:
-    return [record for record in records if (epoch, name, settings, record.id) not in known]
+    return [record for record in records if (epoch, name, settings, record.score_id) not in known]
 
 
 def _append(
@@ -129,7 +163,9 @@ def _append(
     kind: str,
     numbers: dict[str, Any],
     components: Sequence[Component],
+    replaced: Set[Series] = frozenset(),
 ) -> bool:
+    """Write these rows beside those that are there. Of the series `replaced` these are all, and what was there goes."""
     import pyarrow as pa
 
     if not rows:
@@ -138,6 +174,9 @@ def _append(
     schema = pa.schema({"epoch": pa.int32(), kind: pa.string(), **texts, **numbers, "reason": pa.string()})
     with run.folder.locked():
         table = _current(run, name, kind, components)  # again: another study of this store may have added to it
+        if table is not None and replaced:
+            series = zip(*(table[column].to_pylist() for column in ("epoch", kind, "settings")), strict=True)
+            table = table.filter(pa.array([one not in replaced for one in series], pa.bool_()))
         known = _keys(table, kind)
         new = [row for row in rows if (row["epoch"], row[kind], row["settings"], row["record_id"]) not in known]
         run.folder.write_table(name, tables.merged(table, new, schema))

@@ -11,22 +11,23 @@ from pathlib import Path
 from byrote._version import __version__
 from byrote.methods.base import Method
 from byrote.objectives.batching import out_of_memory
+from byrote.registry import Component
 from byrote.report.results import Results
 from byrote.report.write import write_report
 from byrote.runner import tables
-from byrote.runner.context import RECORDS, Context
+from byrote.runner.context import Context
 from byrote.runner.environment import describe
 from byrote.runner.in_context import run_of
 from byrote.runner.method_run import MethodRun
 from byrote.runner.one import BaseRun, Run
 from byrote.runner.progress import Progress
 from byrote.runner.rates import best_rate, beyond, next_rate, trial_part
-from byrote.runner.scores import ensure_scores, ensure_utility
+from byrote.runner.scores import ensure_poisoning, ensure_scores, ensure_utility
 from byrote.store import Cell, Manifest, Store, Trial, atomic_path, sweep
 from byrote.study import Study, as_spec, load_study
-from byrote.study.model import PrivacyLevel, trains
-from byrote.study.privacy import label_of, settings_of
-from byrote.types import ByroteError, Diverged, Splits
+from byrote.study.model import Part, trains
+from byrote.study.privacy import PrivacyLevel, label_of, settings_of
+from byrote.types import ByroteError, Diverged, Record, Splits
 
 SPLITS, ERRORS = "splits.parquet", "errors.txt"
 
@@ -104,6 +105,7 @@ class StudyRun:
         everything = tuple({record.id: record for part in splits.values() for record in part.all()}.values())
         self.worked += self.base.ensure(everything)
         self._score(self.base, splits[seed], range(1))
+        self._poisoning(self.base, self.context.mislabelled(seed), range(1))
         self.cells.append(Cell(method="none", family="none", seed=seed, run_id=self.base.id, base_run_id=self.base.id))
 
     def _cell(self, method: Method, privacy: PrivacyLevel, seed: int, splits: Splits) -> Cell:
@@ -113,7 +115,7 @@ class StudyRun:
             family=method.family,
             settings=settings_of(method.settings(), privacy),
             privacy=label_of(privacy),
-            delta=None if privacy == "none" else privacy.delta_of(self.study.data.members),
+            delta=None if privacy == "none" else privacy.delta_of(self.study.trained_members),
             seed=seed,
             run_id="",
             base_run_id=self.base.id,
@@ -135,37 +137,78 @@ class StudyRun:
 
     def _answer(self, cell: Cell, method: Method, privacy: PrivacyLevel, splits: Splits) -> Cell:
         study = self.study
-        rates = study.rates(method)
+        rates = study.rates(method, privacy)
         tried = self._try_rates(method, privacy, cell, splits, rates) if len(rates) > 1 else []
         rate = best_rate(tried) if tried else rates[0]
         answer = self._trained(method, privacy, cell.seed, rate)
         found = {"run_id": answer.id, "learning_rate": rate if trains(method) else None, "tried": tried}
         cell = cell.model_copy(update=found)
         keep = study.keep == "all" or (study.keep == "adapters" and method.is_adapter)
-        self.worked += answer.ensure(splits, whole=True, keep=keep)
+        self.worked += answer.ensure(splits, splits.all(), keep=keep)
         history = answer.history()
         self._score(answer, splits, range(1, history["epochs"] + 1))
+        self._poisoning(answer, self.context.mislabelled(cell.seed), range(1, history["epochs"] + 1))
         notes = list(history["notes"])
+        nulls, missing = self._nulls(method, privacy, cell.seed, rate)
         if history["stopped_early"]:
             notes.append(f"Stopped early after epoch {history['epochs']}: the validation loss no longer fell.")
         if beyond(tried) is not None:
             edge = "lowest" if rate == min(trial.learning_rate for trial in tried) else "highest"
             notes.append(f"The best learning rate, {rate:g}, is the {edge} one tried: one beyond it may do better.")
-        return cell.model_copy(update={"notes": notes})
+        return cell.model_copy(update={"notes": notes + missing, "nulls": nulls})
+
+    def _nulls(self, method: Method, privacy: PrivacyLevel, seed: int, rate: float) -> tuple[dict[str, str], list[str]]:
+        """Runs that cannot have learned the wrong labels, judged on the mislabelled records; and what failed."""
+        found: dict[str, str] = {}
+        failed: list[str] = []
+        mislabelled = self.context.mislabelled(seed)
+        for null in self.study.nulls if mislabelled else ():
+            without = null == "rightly-labelled"
+            plants = [plant for plant in self.study.plants if not (without and plant.mislabelled())]  # type: ignore[attr-defined]
+            part: Part = "members" if without else "rightly labelled"
+            run = self._trained(method, privacy, seed, rate, part, plants, said=f", {null} null")
+            try:
+                self.worked += run.ensure(self.context.splits(seed, plants), mislabelled)  # type: ignore[arg-type]
+            except ByroteError as error:
+                failed.append(f"The null {null} could not be trained: {error}")
+                continue
+            epochs = range(1, run.history()["epochs"] + 1)
+            self._poisoning(run, mislabelled, epochs)
+            if without:  # what it makes of the true labels says what the mirrored AUC would be
+                self._poisoning(run, [record.rightly_labelled for record in mislabelled], epochs)
+            found[null] = run.id
+        return found, failed
 
     def _score(self, run: Run, splits: Splits, epochs: range) -> None:
-        self.worked += ensure_scores(run, self.study.attacks, splits, self.base, epochs)  # type: ignore[arg-type]
+        self.worked += ensure_scores(run, self.study.attacks_of("membership"), splits, self.base, epochs)
         self.worked += ensure_utility(run, self.study.utility, splits, epochs)  # type: ignore[arg-type]
 
+    def _poisoning(self, run: Run, records: Sequence[Record], epochs: range) -> None:
+        self.worked += ensure_poisoning(run, self.study.attacks_of("poisoning"), records, epochs)
+
     def _trained(
-        self, method: Method, privacy: PrivacyLevel, seed: int, rate: float, *, trial: bool = False
+        self,
+        method: Method,
+        privacy: PrivacyLevel,
+        seed: int,
+        rate: float,
+        trains_on: Part = "members",
+        plants: list[Component] | None = None,
+        *,
+        said: str = "",
     ) -> MethodRun:
-        part = trial_part(privacy) if trial else "members"
         experiment = self.study.experiment(
-            method, privacy, seed, rate, model=self.context.model.fingerprint, data=self._data, trains_on=part
+            method,
+            privacy,
+            seed,
+            rate,
+            model=self.context.model.fingerprint,
+            data=self._data,
+            trains_on=trains_on,
+            plants=plants,
         )
         level = "" if privacy == "none" else f", {privacy.named()}"
-        label = f"{method.name}{level}" + (f" at rate {rate:g}" if trial else "")
+        label = f"{method.name}{level}{said}"
         return run_of(
             self.context, experiment, method, label + (f" (seed {seed})" if len(self.study.seeds) > 1 else "")
         )
@@ -180,7 +223,8 @@ class StudyRun:
         """
         trials: list[Trial] = []
         while (rate := next_rate(trials, rates)) is not None:
-            trials.append(self._try_rate(self._trained(method, privacy, cell.seed, rate, trial=True), splits))
+            part, said = trial_part(privacy), f" at rate {rate:g}"
+            trials.append(self._try_rate(self._trained(method, privacy, cell.seed, rate, part, said=said), splits))
         if all(trial.validation_loss is None for trial in trials):
             raise ByroteError(f"no learning rate worked; at {rates[0]:g}: {trials[0].error}")
         return trials
@@ -188,7 +232,7 @@ class StudyRun:
     def _try_rate(self, run: MethodRun, splits: Splits) -> Trial:
         trial = Trial(learning_rate=run.experiment.learning_rate, run_id=run.id, validation_loss=None)
         try:
-            self.worked += run.ensure(splits, whole=False, keep=False)
+            self.worked += run.ensure(splits, splits.validation)
             return trial.model_copy(update={"validation_loss": run.history()["validation"][-1]["loss"]})
         except Diverged as error:
             return trial.model_copy(update={"error": str(error)})
@@ -233,9 +277,7 @@ class StudyRun:
 
         parts = []
         for seed in self.study.seeds:
-            table = self.context.split_folder(seed).read_table(RECORDS)
-            if table is None:
-                table = tables.splits_table(self.context.splits(seed))
+            table = tables.splits_table(self.context.splits(seed))
             parts.append(table.append_column("seed", pa.array([seed] * len(table), pa.int64())))
         with atomic_path(self.out / SPLITS) as path:
             pyarrow.parquet.write_table(pa.concat_tables(parts), path, compression="zstd")

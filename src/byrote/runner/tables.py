@@ -53,7 +53,7 @@ def seconds_of(table: pa.Table) -> float:
 
 
 def splits_table(splits: Splits) -> pa.Table:
-    """One row per record: record_id, split, group, text_key."""
+    """One row per record: record_id, split, group, text_key, slice, score_id."""
     import pyarrow as pa
 
     rows = [(name, record) for name, records in splits.parts() for record in records]
@@ -63,21 +63,28 @@ def splits_table(splits: Splits) -> pa.Table:
             "split": [name for name, _ in rows],
             "group": [record.group_id for _, record in rows],
             "text_key": [text_key(record.text) for _, record in rows],
+            "slice": [record.slice for _, record in rows],
+            "score_id": [record.score_id for _, record in rows],
         }
     )
 
 
 def sets_table(sets: Sequence[tuple[Sequence[Record], Sequence[Record]]]) -> pa.Table:
-    """One row per record: record_id, its set, and its place among the set's demonstrations from 0, where it is one."""
+    """One row per record of each set's demonstrations and others: record_id, its set, its places in the context."""
     import pyarrow as pa
 
-    rows = [
-        {"record_id": record.id, "set": f"set-{number}", "place": place if place < len(demonstrations) else None}
-        for number, (demonstrations, others) in enumerate(sets)
-        for place, record in enumerate((*demonstrations, *others))
-    ]
-    schema = pa.schema({"record_id": pa.string(), "set": pa.string(), "place": pa.int32()})
-    return pa.Table.from_pylist(rows, schema=schema)
+    columns: dict[str, list[Any]] = {"record_id": [], "set": [], "places": []}
+    for number, (demonstrations, others) in enumerate(sets):
+        places: dict[str, list[int]] = {}
+        for place, record in enumerate(demonstrations):
+            places.setdefault(record.id, []).append(place)
+        places |= {record.id: [] for record in others}
+        for column, values in zip(
+            columns.values(), (places, [f"set-{number}"] * len(places), places.values()), strict=True
+        ):
+            column += values
+    types = {"record_id": pa.string(), "set": pa.string(), "places": pa.list_(pa.int32())}
+    return pa.table({name: pa.array(values, types[name]) for name, values in columns.items()})
 
 
 def splits_from(table: pa.Table, records: Sequence[Record], dropped: Mapping[str, int]) -> Splits:

@@ -55,7 +55,7 @@ class TrainedRun(MethodRun):
     @property
     def promises(self) -> bool:
         """Whether the run gives a guarantee: a private one that is not a learning-rate trial."""
-        return self.privacy is not None and self.experiment.trains_on == "members"
+        return self.privacy is not None and self.experiment.trains_on != "test"
 
     def ledger(self) -> Ledger | None:
         """The privacy account on disk; None where there is none, or it is not whole."""
@@ -65,13 +65,11 @@ class TrainedRun(MethodRun):
     def _scored(self, epochs: int, records: Sequence[Record]) -> bool:
         return all(self.has(epoch, records) for epoch in range(1, epochs + 1))
 
-    def ensure(self, splits: Splits, *, whole: bool, keep: bool) -> bool:
-        """Train and score whatever is missing; whether there was anything to do.
+    def ensure(self, splits: Splits, records: Sequence[Record], *, keep: bool = False) -> bool:
+        """Train, and score these records and the validation records after every epoch; whether there was work to do.
 
-        `whole` scores all records after every epoch; a run that only answers for its learning rate is
-        scored on the validation records alone. Raises Diverged, from the store where that is known.
+        Raises Diverged, from the store where that is known.
         """
-        records = splits.all() if whole else splits.validation
         if self.is_done(records, keep=keep):
             if (self.folder.path / STATE).exists():  # killed just before it was removed
                 with self.folder.locked():

@@ -15,15 +15,13 @@ from pydantic import (
     BeforeValidator,
     Field,
     PlainSerializer,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
-from byrote.registry import Component, Settings, explain, make
-from byrote.study.privacy import ELSEWHERE as PRIVACY_ELSEWHERE
-from byrote.study.privacy import Privacy
+from byrote.registry import Component, Settings, make
+from byrote.study.privacy import Privacy, PrivacyLevel
 from byrote.types import StudyError
 
 # The part of a run's identity that stands for byrote's own training code: raised whenever the
@@ -32,25 +30,9 @@ RECIPE = 1
 
 Rate = Annotated[float, Field(gt=0, le=100)]
 LearningRate = Literal["auto"] | Rate
-
-
-def _read_privacy(value: Any) -> Any:
-    """`none`, or the settings of a level; every mistake in words."""
-    if value == "none" or isinstance(value, Privacy):
-        return value
-    if not isinstance(value, dict):
-        raise ValueError(f"a privacy level is none, or a mapping such as {{epsilon: 8}}; got {value!r}")
-    for key in value:
-        if key in PRIVACY_ELSEWHERE:
-            raise ValueError(f"unknown setting {key!r}: byrote calls it {PRIVACY_ELSEWHERE[key]!r}")
-    try:
-        return Privacy.model_validate(value)
-    except ValidationError as error:
-        raise ValueError(explain(error, Privacy.model_fields, "privacy").removeprefix("privacy: ")) from None
-
-
-PrivacyLevel = Annotated[Literal["none"] | Privacy, BeforeValidator(_read_privacy)]
-Part = Literal["members", "test"]
+Null = Literal["left-out", "rightly-labelled"]
+Part = Literal["members", "rightly labelled", "test"]
+"""What a run trains on: its members, those of them without a wrong label, or (a private trial) the test records."""
 
 
 def _reads(room: str) -> BeforeValidator:
@@ -80,6 +62,7 @@ def as_spec(component: Component) -> dict[str, Any]:
 
 _written = PlainSerializer(as_spec, return_type=dict)
 _Method = Annotated[Component, _reads("method"), _written]
+_Plant = Annotated[Component, _reads("plant"), _written]
 _Attack = Annotated[Component, _reads("attack"), _written]
 _Utility = Annotated[Component, _reads("utility"), _written]
 
@@ -146,12 +129,28 @@ ATTACKS = {
     "tokens": ("loss", "reference", "zlib", "min-k", "min-k++"),
     "labels": ("loss", "reference", "confidence-margin", "modified-entropy"),
 }
+POISONING = ("mislabelled-prediction", "mislabelled-loss")
+"""Asked as well where a study plants wrong labels."""
 UTILITY = {"tokens": ("perplexity",), "labels": ("accuracy", "cross-entropy")}
+
+
+NOT_IN_A_RUN = {"learning_rate": None, "private_learning_rate": None, "private": True}
+"""Fields of a method that the experiment holds itself, or that only say which experiments there are."""
 
 
 def _shape(data: dict[str, Any]) -> str:
     """What the model predicts, by the objective among fields that are validated already."""
     return "labels" if data.get("objective") == "classification" else "tokens"
+
+
+def _default_attacks(data: dict[str, Any]) -> list[Component]:
+    names = ATTACKS[_shape(data)] + (POISONING if _mislabelled(data.get("plants", [])) else ())
+    return [make("attack", name) for name in names]
+
+
+def _mislabelled(plants: list[Component]) -> int:
+    """How many members the plants give a wrong label."""
+    return sum(plant.mislabelled() for plant in plants)  # type: ignore[attr-defined]
 
 
 def _as_list(value: Any) -> Any:
@@ -168,10 +167,9 @@ class Study(Training):
     trust_remote_code: bool = False
     data: Data
     methods: Annotated[list[_Method], BeforeValidator(_as_list), Field(min_length=1)]
+    plants: Annotated[list[_Plant], BeforeValidator(_as_list)] = []
     privacy: Annotated[list[PrivacyLevel], BeforeValidator(_as_list), Field(min_length=1)] = ["none"]
-    attacks: Annotated[list[_Attack], BeforeValidator(_as_list)] = Field(
-        default_factory=lambda data: [make("attack", name) for name in ATTACKS[_shape(data)]]
-    )
+    attacks: Annotated[list[_Attack], BeforeValidator(_as_list)] = Field(default_factory=_default_attacks)
     utility: Annotated[list[_Utility], BeforeValidator(_as_list)] = Field(
         default_factory=lambda data: [make("utility", name) for name in UTILITY[_shape(data)]]
     )
@@ -179,6 +177,9 @@ class Study(Training):
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**63)]], BeforeValidator(_as_list), Field(min_length=1)] = (
         Field(default_factory=lambda: [0])
     )
+    nulls: Annotated[list[Null], BeforeValidator(_as_list)] = ["left-out", "rightly-labelled"]
+    """What mislabelled records are judged against, besides the untuned model: a training without them, and one with
+    their true labels. Each is as dear as the run itself."""
     keep: Literal["adapters", "all", "none"] = "adapters"
     device: str = "auto"
 
@@ -189,7 +190,7 @@ class Study(Training):
             raise ValueError("a name may not have slashes, line ends or control characters: a folder is named after it")
         return name
 
-    @field_validator("methods", "attacks", "utility", "privacy", "seeds")
+    @field_validator("methods", "plants", "attacks", "utility", "privacy", "seeds", "nulls")
     @classmethod
     def _nothing_twice(cls, values: list[Any]) -> list[Any]:
         seen = set()
@@ -217,7 +218,7 @@ class Study(Training):
             raise ValueError("objective: completion needs prompt and completion, or messages, and not text")
         return data
 
-    @field_validator("attacks", "utility")
+    @field_validator("plants", "attacks", "utility")
     @classmethod
     def _reads_what_there_is(cls, components: list[Component], given: ValidationInfo) -> list[Component]:
         reads = _shape(given.data)
@@ -231,27 +232,62 @@ class Study(Training):
                 )
         return components
 
+    @field_validator("plants")
+    @classmethod
+    def _has_room(cls, plants: list[Component], given: ValidationInfo) -> list[Component]:
+        flips = _mislabelled(plants)
+        if "data" in given.data and flips >= given.data["data"].members:
+            raise ValueError(f"mislabel asks for {flips} wrong labels among {given.data['data'].members} members")
+        return plants
+
+    @field_validator("attacks")
+    @classmethod
+    def _has_wrong_labels(cls, attacks: list[Component], given: ValidationInfo) -> list[Component]:
+        for attack in attacks:
+            if getattr(type(attack), "kind", "") == "poisoning" and not _mislabelled(given.data.get("plants", [])):
+                raise ValueError(
+                    f"{attack.name} is about records with a wrong label, and there are none: add a plant such as "
+                    "plants: [{name: mislabel, members: 200}]"
+                )
+        return attacks
+
     @field_validator("privacy")
     @classmethod
     def _fits_the_data(cls, levels: list[PrivacyLevel], given: ValidationInfo) -> list[PrivacyLevel]:
         if {"data", "batch_size"} <= given.data.keys():  # what is wrong there has an error of its own
             for level in levels:
                 if level != "none":
-                    _check_privacy(level, given.data["data"], given.data["batch_size"])
+                    added = sum(plant.added() for plant in given.data.get("plants", []))
+                    _check_privacy(level, given.data["data"], added, given.data["batch_size"])
         return levels
+
+    def attacks_of(self, kind: str) -> list[Any]:
+        """Those attacks that measure "membership", or "poisoning"."""
+        return [attack for attack in self.attacks if getattr(type(attack), "kind", "") == kind]
+
+    @property
+    def trained_members(self) -> int:
+        """How many records a run trains on, planted copies counted."""
+        return self.data.members + sum(plant.added() for plant in self.plants)  # type: ignore[attr-defined]
 
     def cells(self) -> Iterator[tuple[Component, PrivacyLevel, int]]:
         """Every (method, privacy, seed) of the study, seeds outermost, in the order written."""
         for seed in self.seeds:
             for privacy in self.privacy:
                 for method in self.methods:
-                    yield method, privacy, seed
+                    if privacy in self.levels(method):
+                        yield method, privacy, seed
 
-    def rates(self, method: Component) -> tuple[float, ...]:
+    def levels(self, method: Component) -> list[PrivacyLevel]:
+        """The privacy levels that a method is trained at."""
+        return [level for level in self.privacy if level == "none" or method.private]  # type: ignore[attr-defined]
+
+    def rates(self, method: Component, privacy: PrivacyLevel = "none") -> tuple[float, ...]:
         """The learning rates to try for a method: the given one, or its grid where `auto` stands; 0 trains nothing."""
         if not trains(method):
             return (0.0,)
-        given = getattr(method, "learning_rate", None) or self.learning_rate
+        own = None if privacy == "none" else method.private_learning_rate  # type: ignore[attr-defined]
+        given = own or method.learning_rate or self.learning_rate  # type: ignore[attr-defined]
         return tuple(type(method).learning_rates) if given == "auto" else (float(given),)  # type: ignore[attr-defined]
 
     def experiment(
@@ -264,8 +300,12 @@ class Study(Training):
         model: str,
         data: str,
         trains_on: Part = "members",
+        plants: list[Component] | None = None,
     ) -> Experiment:
-        """The experiment of one cell; `model` and `data` are the fingerprints of what was loaded."""
+        """The experiment of one cell; `model` and `data` are the fingerprints of what was loaded.
+
+        `plants` are those of the study where None.
+        """
         settings = {name: getattr(self, name) for name in Training.model_fields}
         if not trains(method):
             settings = {name: settings[name] for name in UNTRAINED} | {"epochs": 1}
@@ -275,7 +315,8 @@ class Study(Training):
             model=model,
             source=data,
             data=_identity_of_data(self.data),
-            method=as_spec(method.model_copy(update={"learning_rate": None})),
+            plants=self.plants if plants is None else plants,
+            method=as_spec(method.model_copy(update=NOT_IN_A_RUN)),
             privacy=privacy,
             learning_rate=learning_rate,
             seed=seed,
@@ -299,9 +340,9 @@ def trains(method: Component) -> bool:
     return bool(type(method).learning_rates)  # type: ignore[attr-defined]
 
 
-def _check_privacy(level: Privacy, data: Data, batch_size: int) -> None:
-    """Raises ValueError where a privacy level cannot be had on this data."""
-    units, size = level.units(data.members), level.batch_of(batch_size)
+def _check_privacy(level: Privacy, data: Data, added: int, batch_size: int) -> None:
+    """Raises ValueError where a privacy level cannot be had on this data with so many planted copies."""
+    units, size = level.units(data.members + added), level.batch_of(batch_size)
     what = "members" if level.groups is None else "groups"
     if size > units:
         raise ValueError(
@@ -323,12 +364,21 @@ class Experiment(Training):
     model: str
     source: str
     data: dict[str, Any]
+    plants: list[_Plant] = []
     method: dict[str, Any]
     privacy: PrivacyLevel
     learning_rate: float
     seed: int
     trains_on: Part = "members"
     """"test" for a private method's learning-rate trials, which may not touch the private records."""
+
+    @property
+    def members(self) -> int:
+        """How many records were declared to be trained on, copies counted; known before any is read."""
+        declared: int = self.data["members"]
+        if self.trains_on == "rightly labelled":
+            declared -= _mislabelled(self.plants)
+        return declared + sum(plant.added() for plant in self.plants)  # type: ignore[attr-defined]
 
 
 class BaseExperiment(Settings):

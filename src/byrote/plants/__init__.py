@@ -1,0 +1,1 @@
+"""What is put into the training data on purpose, one file per plant."""

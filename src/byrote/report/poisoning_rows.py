@@ -1,0 +1,145 @@
+"""Rows about mislabelled records: what the model says of them, what models that never saw the wrong labels say, and
+how far the two are apart.
+
+The first null is the left-out training: the same run without these records, judged on the same wrong labels. What it
+says, a model can say that has learned none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from byrote.audit.delong import auc_estimate, auc_lift
+from byrote.audit.interval import difference_of_means, weighted_mean_estimate
+from byrote.report.evidence import Evidence, Sides
+from byrote.report.measures import Poisoning
+from byrote.report.pieces import Column, Part, Series
+from byrote.report.privacy_rows import twin_of
+from byrote.report.rows import Row, blank_row, filled
+from byrote.store import Cell
+from byrote.types import MISLABELLED, Estimate, Floats
+
+CONTROL = f"{MISLABELLED} nonmembers"
+NULLS = ("left-out", "untuned", "rightly-labelled")
+"""What a cell can be compared with, the first one that there is being the null of its rows."""
+MIRRORED = "one-minus-auc@rightly-labelled"
+
+
+def poisoning_rows(evidence: Evidence, cell: Cell) -> Iterator[Row]:
+    """Every measure of a tuned cell at every epoch, with its nulls and its distance from each."""
+    if cell.method == "none" or not evidence.part_of(cell.seed, "member", MISLABELLED).ids:
+        return
+    for epoch in evidence.epochs(cell):
+        for measure in evidence.poisonings:
+            yield from _rows(evidence, cell, measure, epoch)
+
+
+def _rows(evidence: Evidence, cell: Cell, measure: Poisoning, epoch: int) -> Iterator[Row]:
+    blank = replace(blank_row(evidence, cell, epoch, "poisoning", measure), slice=MISLABELLED)
+    members, nonmembers = (evidence.part_of(cell.seed, side, MISLABELLED) for side in ("member", "nonmember"))
+    ours = _column(evidence, cell.run_id, measure, epoch)
+    if ours is None:
+        yield replace(blank, metric=measure.metric, reason="not measured at this epoch")
+        return
+    nulls = {name: column for name in NULLS if (column := _null(evidence, cell, name, measure, epoch)) is not None}
+    first = next(iter(nulls), None)
+    here = ours.take(members.ids)[0]
+    null = None if first is None else _mean(nulls[first].take(members.ids)[0]).value
+    yield filled(blank, measure.metric, _mean(here, null))
+    control = ours.take(nonmembers.ids)[0]
+    yield filled(replace(blank, slice=CONTROL), measure.metric, _mean(control, _of(nulls.get("untuned"), nonmembers)))
+    yield filled(blank, f"{measure.metric}-vs-nonmembers", difference_of_means(here, control))
+    for name, column in nulls.items():
+        yield filled(blank, f"{measure.metric}@{name}", _mean(column.take(members.ids)[0]))
+        yield filled(blank, f"{measure.metric}-vs-{name}", _mean(here - column.take(members.ids)[0], 0.0))
+    if "left-out" in nulls:
+        yield from _against_no_privacy(
+            evidence, cell, measure, epoch, blank, here - nulls["left-out"].take(members.ids)[0]
+        )
+    if not measure.is_share:
+        yield from _auc_rows(evidence, cell, measure, epoch, blank, ours, nulls)
+
+
+def _against_no_privacy(
+    evidence: Evidence, cell: Cell, measure: Poisoning, epoch: int, blank: Row, excess: Floats
+) -> Iterator[Row]:
+    """How much less of the wrong labels a private run took over than the same run without privacy, by record."""
+    twin = twin_of(evidence, cell) if cell.privacy != "none" else None
+    if twin is None:
+        return
+    at = epoch if epoch != evidence.last_epoch(cell) else evidence.last_epoch(twin)
+    if at is None:
+        return
+    theirs, null = _column(evidence, twin.run_id, measure, at), _null(evidence, twin, "left-out", measure, at)
+    if theirs is None or null is None:
+        return
+    ids = evidence.part_of(cell.seed, "member", MISLABELLED).ids
+    other = theirs.take(ids)[0] - null.take(ids)[0]
+    yield filled(blank, f"{measure.metric}-excess-vs-none", _mean(excess - other, 0.0))
+
+
+def _auc_rows(
+    evidence: Evidence, cell: Cell, measure: Poisoning, epoch: int, blank: Row, ours: Column, nulls: dict[str, Column]
+) -> Iterator[Row]:
+    """Mislabelled members against mislabelled nonmembers, and the same by each null."""
+    member, nonmember = (evidence.part_of(cell.seed, side, MISLABELLED) for side in ("member", "nonmember"))
+    sides = Sides.of(ours, member, nonmember)
+    aucs = {name: _auc(Sides.of(column, member, nonmember)) for name, column in nulls.items()}
+    first = next(iter(aucs.values()), None)
+    yield filled(blank, "auc", replace(_auc(sides), null_value=None if first is None else first.value))
+    for name, column in nulls.items():
+        yield filled(blank, f"auc@{name}", aucs[name])
+        base = Sides.of(column, member, nonmember)
+        mine, theirs = sides.scored(base), base.scored(sides)
+        yield filled(
+            blank,
+            f"auc-vs-{name}",
+            auc_lift(mine.members, mine.nonmembers, theirs.members, theirs.nonmembers, *mine.groups),
+        )
+    if "rightly-labelled" in nulls:
+        true_labels = _auc(Sides.of(nulls["rightly-labelled"], _as_drawn(member), _as_drawn(nonmember)))
+        yield filled(blank, MIRRORED, _mirrored(true_labels))
+
+
+def _as_drawn(part: Part) -> Part:
+    """The same records under the labels that the data gave them: see `Record.score_id`."""
+    return replace(part, ids=part.records)
+
+
+def _mirrored(auc: Estimate) -> Estimate:
+    if auc.value is None:
+        return auc
+    low, high = (None if limit is None else 1.0 - limit for limit in (auc.high, auc.low))
+    return replace(auc, value=1.0 - auc.value, low=low, high=high)
+
+
+def _null(evidence: Evidence, cell: Cell, name: str, measure: Poisoning, epoch: int) -> Column | None:
+    """The measure of one null at the same epoch, or at its own last one where that ended before."""
+    if name == "untuned":
+        return _column(evidence, cell.base_run_id, measure, 0)
+    run_id = cell.nulls.get(name)
+    if run_id is None:
+        return None
+    ends = [epoch_ for epoch_ in evidence.pieces[run_id].epochs if epoch_ <= epoch]
+    return _column(evidence, run_id, measure, max(ends, default=epoch))
+
+
+def _column(evidence: Evidence, run_id: str, measure: Poisoning, epoch: int) -> Column | None:
+    return evidence.pieces[run_id].scores.get(Series(epoch, measure.name, measure.settings))
+
+
+def _of(column: Column | None, part: Part) -> float | None:
+    return None if column is None else _mean(column.take(part.ids)[0]).value
+
+
+def _mean(values: Floats, null: float | None = None) -> Estimate:
+    kept = values[np.isfinite(values)]
+    return weighted_mean_estimate(kept, np.ones(len(kept)), null_value=null)
+
+
+def _auc(sides: Sides) -> Estimate:
+    known = sides.scored()
+    return auc_estimate(known.members, known.nonmembers, *known.groups, null_value=None)

@@ -1,0 +1,84 @@
+"""What a study came to: its findings around one attack and one utility measure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from byrote.report.findings import Configuration, Finding, Index, Verdict, configurations, findings
+from byrote.report.measures import Attack, Utility, headline
+from byrote.report.results import Results
+
+
+@dataclass(frozen=True, eq=False)
+class Summary:
+    """Findings of a study around its headline attack and its first utility measure."""
+
+    results: Results
+
+    @cached_property
+    def index(self) -> Index:
+        return Index(self.results.evidence, self.results.rows)
+
+    @cached_property
+    def configurations(self) -> list[Configuration]:
+        return configurations(self.results.evidence)
+
+    @cached_property
+    def findings(self) -> list[Finding]:
+        """The base model's first, then every method's."""
+        return findings(self.index)
+
+    @property
+    def base(self) -> Finding | None:
+        return next((one for one in self.findings if one.configuration.method == "none"), None)
+
+    @property
+    def tuned(self) -> list[Finding]:
+        return [one for one in self.findings if one.configuration.method != "none"]
+
+    @property
+    def failed(self) -> list[Configuration]:
+        """Configurations of which no run ended well."""
+        return [one for one in self.configurations if not one.done]
+
+    @property
+    def headline(self) -> Attack | None:
+        return headline(self.results.evidence.attacks)
+
+    @property
+    def utility(self) -> Utility | None:
+        return next(iter(self.results.evidence.utilities), None)
+
+    @property
+    def tpr_rate(self) -> float | None:
+        """The lowest FPR at which the headline attack's TPR is resolved for any method."""
+        found = [
+            at for one in self.tuned if self.headline
+            for at, row in one.tpr.get(self.headline, {}).items() if row.value is not None
+        ]  # fmt: skip
+        return min(found, default=None)
+
+    def verdict(self, finding: Finding) -> Verdict:
+        attack = self.headline
+        return "not resolved" if attack is None else finding.verdicts.get(attack, "not resolved")
+
+    def with_verdict(self, verdict: Verdict) -> list[Finding]:
+        return [one for one in self.tuned if self.verdict(one) == verdict]
+
+    def sizes(self) -> str:
+        """'200 members and 200 nonmembers', with 'per seed' where there are several."""
+        evidence = self.results.evidence
+        parts = evidence.splits
+        members, nonmembers = (
+            min((len(evidence.part_of(seed, side)) for seed in parts), default=0) for side in ("member", "nonmember")
+        )
+        per_seed = f" in each of {len(parts)} seeds" if len(parts) > 1 else ""
+        return f"{members:,} members and {nonmembers:,} nonmembers{per_seed}"
+
+    def pooled(self) -> str:
+        """', pooled over 4 seeds'; ', pooled over 1 to 4 seeds' where methods differ; nothing with one seed."""
+        counts = [len(one.configuration.done) for one in self.tuned or self.findings]
+        low, high = min(counts, default=1), max(counts, default=1)
+        span = str(high) if low == high else f"{low} to {high}"
+        return f", pooled over {span} seeds" if high > 1 else ""

@@ -1,0 +1,215 @@
+"""The section on mislabelled records: what each method says of them, beside what it would say without them."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from byrote.report.findings import Finding
+from byrote.report.formats import ABSENT, limits, listed, percent, rate, signed, with_limits
+from byrote.report.measures import Poisoning, merged_settings
+from byrote.report.poisoning_rows import CONTROL, MIRRORED
+from byrote.report.rows import Row
+from byrote.report.summary import Summary
+from byrote.report.tables import Column, Value
+from byrote.types import MISLABELLED
+
+MARGIN = 0.05
+"""An excess share whose interval lies within so much of 0 counts as none."""
+FEW = 100  # mislabelled members, below which little can be resolved
+LARGEST_SHARE = 0.1  # of the members: more wrong labels change what is learned of all records
+ABOUT = (
+    "A wrong label can be known by rote only. The left-out null is the same training without the mislabelled records, "
+    "judged on the same wrong labels: how often a model says them that never saw them. Excess is the paired difference "
+    "to it, by record."
+)
+
+
+class WrongLabelLine(NamedTuple):
+    """One configuration in the table."""
+
+    label: str
+    values: list[Value]
+
+
+class WrongLabels(NamedTuple):
+    """Everything that the section says."""
+
+    about: str
+    columns: list[Column]
+    lines: list[WrongLabelLine]
+    statements: list[str]
+
+
+class PoisoningIndex:
+    """Poisoning rows of a study by what they are about, at the last epoch of each configuration."""
+
+    def __init__(self, summary: Summary) -> None:
+        self.rows: dict[tuple[object, ...], Row] = {
+            (
+                row.method,
+                row.settings,
+                row.privacy,
+                row.delta,
+                row.seed,
+                row.epoch,
+                row.name,
+                row.metric,
+                row.slice,
+            ): row
+            for row in summary.results.rows
+            if row.kind == "poisoning"
+        }
+
+    def get(self, one: Finding, measure: Poisoning, metric: str, slice_: str = MISLABELLED) -> Row | None:
+        """The pooled row, or that of the only seed."""
+        of = one.configuration
+        settings = merged_settings(of.settings, measure.name, measure.settings)
+        seed = of.done[0].seed if len(of.done) == 1 else None
+        return self.rows.get((of.method, settings, of.privacy, of.delta, seed, one.epoch, measure.name, metric, slice_))
+
+
+def wrong_labels_of(summary: Summary) -> WrongLabels | None:
+    """The section; None where nothing was mislabelled or measured."""
+    measures = summary.results.evidence.poisonings
+    if not measures or not summary.tuned or not _counts(summary):
+        return None
+    index = PoisoningIndex(summary)
+    return WrongLabels(
+        about=ABOUT,
+        columns=[column for measure in measures for column in _columns(measure)],
+        lines=[
+            WrongLabelLine(
+                one.configuration.label, [value for measure in measures for value in _values(index, one, measure)]
+            )
+            for one in summary.tuned
+        ],
+        statements=[*_sizes(summary), *_within(summary, index)],
+    )
+
+
+def excess_sentences(summary: Summary) -> list[str]:
+    """Who has learned wrong labels by rote, and what privacy changed of that; empty where nothing was measured."""
+    measure = next((one for one in summary.results.evidence.poisonings if one.is_share), None)
+    if measure is None or not _counts(summary):
+        return []
+    index = PoisoningIndex(summary)
+    found = [(one, index.get(one, measure, f"{measure.metric}-vs-left-out")) for one in summary.tuned]
+    above = [(one, row) for one, row in found if row is not None and row.low is not None and row.low > 0]
+    sentences = []
+    if above:
+        each = [f"**{one.configuration.label}** (excess {with_limits(row.estimate, signed)})" for one, row in above]
+        sentences.append(
+            f"Wrong labels are learned by rote with {listed(each)}: the model repeats them more often than one that "
+            "was trained without these records."
+        )
+    lower = []
+    for one in summary.tuned:
+        row = index.get(one, measure, f"{measure.metric}-excess-vs-none")
+        if row is not None and row.high is not None and row.high < 0:
+            lower.append(f"**{one.configuration.label}** ({with_limits(row.estimate, signed)})")
+    if lower:
+        sentences.append(f"Privacy lowers that excess for {listed(lower)}.")
+    return sentences
+
+
+def _columns(measure: Poisoning) -> list[Column]:
+    what = "wrong label predicted" if measure.is_share else "AUC of mislabelled members"
+    return [Column(what), Column("left-out null"), Column("excess over it", "null 0"), Column("other nulls")]
+
+
+def _values(index: PoisoningIndex, one: Finding, measure: Poisoning) -> list[Value]:
+    """The share of the first kind of measure; of the loss the AUC, which does not hang on the labels' base rates."""
+    metric = measure.metric if measure.is_share else "auc"
+    other = [
+        ("untuned", index.get(one, measure, f"{metric}@untuned")),
+        ("rightly labelled", index.get(one, measure, f"{metric}@rightly-labelled")),
+        ("nonmembers", index.get(one, measure, metric, CONTROL)) if measure.is_share else
+        ("1 − AUC", index.get(one, measure, MIRRORED)),
+    ]  # fmt: skip
+    named = [f"{name} {rate(row.value)}" for name, row in other if row is not None and row.value is not None]
+    return [
+        _value(index.get(one, measure, metric)),
+        _value(index.get(one, measure, f"{metric}@left-out")),
+        _value(index.get(one, measure, f"{metric}-vs-left-out"), signs=True),
+        Value(named[0] if named else ABSENT, tuple(named[1:])),
+    ]
+
+
+def _value(row: Row | None, *, signs: bool = False) -> Value:
+    spell = signed if signs else rate
+    if row is None or row.value is None:
+        return Value(ABSENT, (row.reason,) if row else ())
+    return Value(spell(row.value), tuple(filter(None, [limits(row.estimate, spell)])))
+
+
+def _counts(summary: Summary) -> list[tuple[int, int, int]]:
+    """Mislabelled members, mislabelled nonmembers and all members of each seed that has any."""
+    evidence = summary.results.evidence
+    found = [
+        (
+            len(evidence.part_of(seed, "member", MISLABELLED)),
+            len(evidence.part_of(seed, "nonmember", MISLABELLED)),
+            len(evidence.part(seed, "member")),
+        )
+        for seed in evidence.seeds
+    ]
+    return [counts for counts in found if counts[0]]
+
+
+def _sizes(summary: Summary) -> list[str]:
+    members, nonmembers, of = min(_counts(summary))
+    seeds = len(_counts(summary))
+    each = f" in each of {seeds} seeds" if seeds > 1 else ""
+    sentences = [
+        f"{members:,} of {of:,} members and {nonmembers:,} nonmembers{each} were given a wrong label on purpose. "
+        "They are left out of all other numbers of this report."
+    ]
+    if members < FEW and nonmembers:
+        error = math.sqrt((members + nonmembers + 1) / (12 * members * nonmembers))
+        sentences.append(
+            f"{members} mislabelled members show little: around 0.5 an AUC of theirs has a standard error of about "
+            f"{error:.3f} in one seed. Hundreds are better."
+        )
+    if members > LARGEST_SHARE * of:
+        sentences.append(
+            f"{percent(members / of)} of the members are mislabelled: so many change what the model learns of all "
+            "records."
+        )
+    return sentences
+
+
+def _within(summary: Summary, index: PoisoningIndex) -> list[str]:
+    """Whose excess is shown to be next to nothing, and what showing it would take for the others."""
+    measure = next((one for one in summary.results.evidence.poisonings if one.is_share), None)
+    if measure is None:
+        return []
+    inside, open_ = [], []
+    for one in summary.tuned:
+        row = index.get(one, measure, f"{measure.metric}-vs-left-out")
+        if row is None or row.value is None or row.low is None or row.high is None:
+            continue
+        if row.low >= -MARGIN and row.high <= MARGIN:
+            inside.append(f"{one.configuration.label} {with_limits(row.estimate, signed)}")
+        elif row.low <= 0 <= row.high:
+            open_.append((one, row))
+    sentences = []
+    if inside:
+        sentences.append(
+            f"The excess lies within ±{MARGIN:g} of 0, as far as 95% intervals go, for {'; '.join(inside)}."
+        )
+    if open_:
+        each = [f"{one.configuration.label} {_needed(summary, row)}" for one, row in open_]
+        sentences.append(
+            f"Neither an excess nor its absence within ±{MARGIN:g} is shown for some. To bring the interval within "
+            f"that margin of its middle it would take about so many mislabelled members: {'; '.join(each)}."
+        )
+    return sentences
+
+
+def _needed(summary: Summary, row: Row) -> str:
+    """The interval, how many mislabelled members it has over all seeds, and how many would bring it to the margin."""
+    has = sum(counts[0] for counts in _counts(summary))
+    assert row.low is not None and row.high is not None
+    half = (row.high - row.low) / 2
+    return f"{with_limits(row.estimate, signed)}: {math.ceil(has * (half / MARGIN) ** 2):,}, it has {has:,}"

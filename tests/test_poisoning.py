@@ -1,0 +1,253 @@
+"""Wrong labels from end to end: the nulls are what they say, and the rows are what the predictions say."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from byrote.audit.interval import difference_of_means
+from byrote.report.markdown import report_markdown
+from byrote.report.poisoning_rows import CONTROL, MIRRORED
+from byrote.report.results import Results
+from byrote.report.rows import Row
+from byrote.report.summary import Summary
+from byrote.report.wrong_labels import MARGIN, PoisoningIndex, excess_sentences, wrong_labels_of
+from byrote.runner.context import Context
+from byrote.runner.progress import Progress
+from byrote.runner.study import run
+from byrote.runner.tables import stats_from
+from byrote.runner.trained import TrainedRun
+from byrote.store import Cell, Manifest, Store
+from byrote.study import Study
+from byrote.training.loop import Training
+from byrote.types import MISLABELLED, Diverged, Record, Splits, text_key
+from small_study import labelled_study, leave_out_what_is_slow, make_folder
+
+PLANTS = [{"name": "mislabel", "members": 6, "nonmembers": 5}]
+
+
+class Trained:
+    """What every run of a study trained on, by its run id."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.records: dict[str, tuple[Record, ...]] = {}
+        of = TrainedRun.records
+
+        def watched(run: TrainedRun, splits: Splits) -> tuple[Record, ...]:
+            return self.records.setdefault(run.id, of(run, splits))
+
+        monkeypatch.setattr(TrainedRun, "records", watched)
+
+
+def study_with_wrong_labels(folder: Path, **changes: Any) -> Study:
+    make_folder(folder)
+    return labelled_study(
+        folder, **{"methods": ["full"], "learning_rate": 1e-2, "epochs": 12, "plants": PLANTS} | changes
+    )
+
+
+@dataclass(frozen=True)
+class Done:
+    """A study that was run, and what its runs trained on."""
+
+    study: Study
+    results: Results
+    trained: Trained
+    out: Path
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
+    """A study that learns its 30 members by heart, six wrong labels among them."""
+    folder = tmp_path_factory.mktemp("poisoning")
+    study = study_with_wrong_labels(folder)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        trained = Trained(monkeypatch)
+        results = run(study, folder / "out")
+    assert [cell.error for cell in results.failed] == []
+    return Done(study, results, trained, folder / "out")
+
+
+def cell_of(out: Path) -> Cell:
+    (cell,) = [cell for cell in Manifest.read(out).cells if cell.method != "none"]
+    return cell
+
+
+def rows_of(results: Results, name: str, epoch: int = 12) -> dict[tuple[str, str], Row]:
+    return {
+        (row.metric, row.slice): row
+        for row in results.rows
+        if (row.kind, row.name, row.epoch) == ("poisoning", name, epoch)
+    }
+
+
+def test_the_nulls_are_trained_on_what_they_say(done: Done) -> None:
+    cell, trained = cell_of(done.out), done.trained
+    context = Context(done.study, Path(), Store(done.out / "runs"), Progress())
+    drawn, planted = context.drawn(0), context.splits(0)
+    wrong = {record.id for record in planted.members if record.truth is not None}
+    assert len(wrong) == 6
+    assert trained.records[cell.run_id] == planted.members
+    assert trained.records[cell.nulls["rightly-labelled"]] == drawn.members
+    assert trained.records[cell.nulls["left-out"]] == tuple(r for r in drawn.members if r.id not in wrong)
+
+
+def test_rows_are_what_the_predictions_say(done: Done) -> None:
+    """Against numbers counted by hand from the stored class probabilities."""
+    results, cell, store = done.results, cell_of(done.out), Store(done.out / "runs")
+    context = Context(done.study, Path(), store, Progress())
+    members, nonmembers = (
+        [record for record in part if record.truth is not None]
+        for part in (context.splits(0).members, context.splits(0).nonmembers)
+    )
+
+    def log_probs(run_id: str, epoch: int, records: list[Record], *, right: bool = False) -> np.ndarray[Any, Any]:
+        stats = stats_from(store.run(run_id).read_table(f"stats/epoch-{epoch:04d}.parquet"))
+        found = []
+        for record in records:
+            classes = stats[text_key(record.text)].classes
+            label = record.truth if right else record.label
+            assert classes is not None and label is not None
+            found.append((classes[context.labels.index(label)], classes.argmax() == context.labels.index(label)))
+        return np.array(found, float)
+
+    def auc(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> float:
+        return float(((a[:, None] > b).mean() + (a[:, None] >= b).mean()) / 2)
+
+    runs = {"left-out": (cell.nulls["left-out"], 12), "untuned": (cell.base_run_id, 0),
+            "rightly-labelled": (cell.nulls["rightly-labelled"], 12)}  # fmt: skip
+    ours, control = log_probs(cell.run_id, 12, members), log_probs(cell.run_id, 12, nonmembers)
+    share, loss = rows_of(results, "mislabelled-prediction"), rows_of(results, "mislabelled-loss")
+    assert share["share", MISLABELLED].value == pytest.approx(ours[:, 1].mean())
+    assert share["share", CONTROL].value == pytest.approx(control[:, 1].mean())
+    assert share["share-vs-nonmembers", MISLABELLED].value == pytest.approx(ours[:, 1].mean() - control[:, 1].mean())
+    assert loss["log-prob", MISLABELLED].value == pytest.approx(ours[:, 0].mean(), rel=1e-5)
+    assert loss["auc", MISLABELLED].value == pytest.approx(auc(ours[:, 0], control[:, 0]))
+    for name, (run_id, epoch) in runs.items():
+        null, null_control = log_probs(run_id, epoch, members), log_probs(run_id, epoch, nonmembers)
+        assert share[f"share@{name}", MISLABELLED].value == pytest.approx(null[:, 1].mean())
+        excess = share[f"share-vs-{name}", MISLABELLED]
+        assert excess.value == pytest.approx((ours - null)[:, 1].mean())
+        assert (excess.null_value, excess.n) == (0.0, 6)
+        assert loss[f"auc@{name}", MISLABELLED].value == pytest.approx(auc(null[:, 0], null_control[:, 0]))
+    true_labels = [
+        log_probs(cell.nulls["rightly-labelled"], 12, part, right=True)[:, 0] for part in (members, nonmembers)
+    ]
+    assert loss[MIRRORED, MISLABELLED].value == pytest.approx(1 - auc(*true_labels))
+    # What was learned by heart is above what cannot have been; and the first null is the one of the row.
+    assert share["share", MISLABELLED].value > 0.8 > 0.5 > share["share@left-out", MISLABELLED].value
+    assert share["share", MISLABELLED].null_value == share["share@left-out", MISLABELLED].value
+
+
+def test_all_other_numbers_are_of_rightly_labelled_records(done: Done) -> None:
+    results = done.results
+    rows = [
+        row for row in results.rows if (row.kind, row.name, row.metric, row.epoch) == ("membership", "loss", "auc", 12)
+    ]
+    assert {(row.slice, row.n) for row in rows} == {("", 24 + 15), (MISLABELLED, 6 + 5)}
+    assert Summary(results).sizes() == "24 members and 15 nonmembers"
+
+
+def test_the_report_shows_them_beside_their_nulls(done: Done) -> None:
+    results = done.results
+    summary = Summary(results)
+    section = wrong_labels_of(summary)
+    assert section is not None
+    (line,) = section.lines
+    share = rows_of(results, "mislabelled-prediction")
+    assert line.values[0].main == f"{share['share', MISLABELLED].value:.3f}"
+    assert line.values[1].main == f"{share['share@left-out', MISLABELLED].value:.3f}"
+    text = report_markdown(results)
+    assert "## Wrong labels" in text and "6 of 30 members and 5 nonmembers were given a wrong label" in text
+    assert "a standard error of about 0.183" in text  # sqrt((6 + 5 + 1) / (12 * 6 * 5))
+    assert "20% of the members are mislabelled" in text
+    (said,) = excess_sentences(summary)
+    assert said.startswith("Wrong labels are learned by rote with **full")
+
+
+def test_thirty_wrong_labels_have_the_published_standard_error() -> None:
+    """Ma 2024's 30 against 30: 0.075."""
+    assert round(((30 + 30 + 1) / (12 * 30 * 30)) ** 0.5, 3) == 0.075
+
+
+def test_a_second_run_does_nothing_and_one_null_can_be_left_out(
+    done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(done.out, tmp_path / "out")
+
+    def never(*arguments: object) -> None:
+        raise AssertionError("nothing should be trained")
+
+    monkeypatch.setattr(Training, "run", never)
+    again = run(done.study, tmp_path / "out")
+    assert not again.failed and again.csv() == done.results.csv()
+    fewer = run(done.study.model_copy(update={"nulls": ["rightly-labelled"]}), tmp_path / "out")
+    assert not fewer.failed
+    share = rows_of(fewer, "mislabelled-prediction")
+    assert ("share@left-out", MISLABELLED) not in share
+    assert share["share", MISLABELLED].null_value == share["share@untuned", MISLABELLED].value
+
+
+def test_a_null_that_fails_costs_no_finished_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ensure = TrainedRun.ensure
+
+    def failing(self: TrainedRun, *arguments: Any, **options: Any) -> bool:
+        if self.experiment.trains_on == "rightly labelled":
+            raise Diverged("the validation loss is nan")
+        return ensure(self, *arguments, **options)
+
+    monkeypatch.setattr(TrainedRun, "ensure", failing)
+    results = run(study_with_wrong_labels(tmp_path, epochs=1), tmp_path / "out")
+    cell = cell_of(tmp_path / "out")
+    assert not results.failed and set(cell.nulls) == {"rightly-labelled"}
+    assert any("The null left-out could not be trained: the validation loss is nan" in w for w in results.warnings)
+
+
+def test_seeds_are_pooled_and_privacy_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    leave_out_what_is_slow(monkeypatch)
+    levels = ["none", {"noise_multiplier": 4.0}]
+    study = study_with_wrong_labels(tmp_path, seeds=[0, 1], privacy=levels, nulls=["left-out"])
+    results = run(study, tmp_path / "out")
+    assert not results.failed
+    summary = Summary(results)
+    index, (measure, _) = PoisoningIndex(summary), results.evidence.poisonings
+    plain, private = summary.tuned
+    pooled = index.get(plain, measure, "share-vs-left-out")
+    single = [
+        row.value or 0.0
+        for row in results.rows
+        if (row.metric, row.privacy, row.epoch) == ("share-vs-left-out", "none", 12) and row.seed is not None
+    ]
+    assert pooled is not None and pooled.value == pytest.approx(np.mean(single)) and len(single) == 2
+    falls = index.get(private, measure, "share-excess-vs-none")
+    assert falls is not None and falls.high is not None and falls.high < 0
+    assert any("Privacy lowers that excess" in sentence for sentence in excess_sentences(summary))
+    # Whatever private numbers show, the section says how far they are resolved.
+    section = wrong_labels_of(summary)
+    row = index.get(private, measure, "share-vs-left-out")
+    assert section is not None and row is not None and row.low is not None and row.high is not None
+    said = " ".join(section.statements)
+    inside = row.low >= -MARGIN and row.high <= MARGIN
+    assert ("lies within ±0.05 of 0" in said) == inside
+    assert ("it would take about so many" in said) == (not inside and row.low <= 0 <= row.high)
+
+
+def test_two_untrained_models_differ_by_nothing() -> None:
+    """Welch's interval against scipy's, and its coverage where nothing differs."""
+    from scipy.stats import ttest_ind
+
+    generator = np.random.default_rng(0)
+    hits = 0
+    for _ in range(400):
+        a, b = generator.normal(size=30), generator.normal(scale=3, size=50)
+        found = difference_of_means(a, b)
+        limits = ttest_ind(a, b, equal_var=False).confidence_interval()
+        assert (found.low, found.high) == pytest.approx((limits.low, limits.high))
+        hits += (found.low or 0.0) <= 0 <= (found.high or 0.0)
+    assert 0.92 <= hits / 400 <= 0.98
+    assert difference_of_means([1.0], [1.0, 2.0]).value is None
