@@ -241,8 +241,7 @@ def _write_run(
             "utility": ["perplexity"] * count,
             "settings": [""] * count,
             "record_id": [record for _, record, _ in values],
-            "value": pa.array([loss for _, _, loss in values], pa.float64()),
-            "weight": pa.array([40.0 + len(record) % 7 for _, record, _ in values], pa.float64()),
+            "statistics": pa.array([(loss * (40.0 + len(r) % 7), 40.0 + len(r) % 7) for _, r, loss in values]),
             "reason": [""] * count,
         }
     )

@@ -30,6 +30,7 @@ from byrote.training.per_example import Clipping, Loop
 from byrote.training.state import trainable
 from byrote.training.vmap import VMap
 from byrote.types import Record, StudyError, TokenStats
+from byrote.utility.base import Observation
 from conftest import ENCODERS, FAMILIES, make_classifier, make_texts, make_tokenizer
 from small_study import LABELS, labelled_study, leave_out_what_is_slow, make_folder
 
@@ -145,11 +146,10 @@ def test_label_attacks_stay_finite_where_the_model_is_certain() -> None:
 
 
 def test_accuracy_and_cross_entropy() -> None:
-    right, wrong = stats_of([0.7, 0.3], 0), stats_of([0.7, 0.3], 1)
+    right, wrong = (Observation(Record("a", "x"), stats_of([0.7, 0.3], label)) for label in (0, 1))
     accuracy, loss = make("utility", "accuracy"), make("utility", "cross-entropy")
-    record = Record("a", "x")
-    assert [accuracy.measure(record, s).value for s in (right, wrong)] == [1.0, 0.0]  # type: ignore[attr-defined]
-    assert loss.measure(record, wrong).value == pytest.approx(-math.log(0.3), rel=1e-5)  # type: ignore[attr-defined]
+    assert [accuracy.measure(one) for one in (right, wrong)] == [(1.0, 1.0), (0.0, 1.0)]  # type: ignore[attr-defined]
+    assert loss.measure(wrong) == pytest.approx((-math.log(0.3), 1.0), rel=1e-5)  # type: ignore[attr-defined]
 
 
 # --- studies -------------------------------------------------------------------------------------
@@ -166,6 +166,13 @@ def test_a_study_of_labels_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert (rows["none", "none", 0, "accuracy"].value or 0.0) < 0.8
     attacks = {row.name for row in results.rows if row.kind == "membership"}
     assert attacks == {"loss", "reference", "confidence-margin", "modified-entropy"}
+    utility = [row for row in results.rows if row.kind == "utility" and row.epoch == 12]
+    assert {row.metric for row in utility if row.privacy == "none"} == {"accuracy", "macro-f1", "cross-entropy"}
+    assert {row.metric for row in utility if row.value is not None and row.metric.endswith("-vs-none")} == {
+        "accuracy-vs-none", "macro-f1-vs-none", "cross-entropy-vs-none"
+    }  # fmt: skip
+    (macro,) = [row for row in utility if row.metric == "macro-f1" and row.privacy == "none"]
+    assert macro.value is not None and macro.null_value is not None and macro.n == 15
 
 
 @pytest.mark.parametrize(

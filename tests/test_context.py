@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from byrote.objectives.lm import Decoder
 from byrote.target import Target
-from byrote.types import Record, TokenStats
+from byrote.types import Decoding, Record, TokenStats
 from conftest import make_classifier, make_model, make_texts, make_tokenizer
 
 LONG = {"gpt2": {"n_positions": 256}}
@@ -150,6 +150,25 @@ def test_a_demonstration_of_a_chat_is_what_its_template_writes() -> None:
     chat = Record("c", "user: w1\nassistant: w2", messages=(("user", "w1"), ("assistant", "w2")))
     context = target_of("llama", tokenizer, objective="completion").context_of([chat], "")
     assert tokenizer.convert_ids_to_tokens(context) == ["<x>", "w1", "<x>", "w2"]
+
+
+@pytest.mark.parametrize("tokenizer", [make_tokenizer(), beginning()], ids=["plain", "special start"])
+def test_answers_go_on_from_context_and_prompt(tokenizer: Any) -> None:
+    target = target_of("llama", tokenizer, max_length=16, objective="completion")
+    model, start = target.decoder.model, tokenizer("")["input_ids"]
+    contexts = [target.context_of(PAIRS[at : at + 2], " <x> ") for at in range(len(PAIRS))]
+    found = target.generate(PAIRS, Decoding(9), contexts=contexts)
+    for one, said, context in zip(PAIRS, found, contexts, strict=True):
+        prompt = tokenizer(one.prompt)["input_ids"][len(start) :]
+        ids = [*start, *context, *prompt]
+        for token in said.tokens:
+            with torch.no_grad():
+                assert token == int(model(torch.tensor([ids])).logits[0, -1].argmax())
+            ids.append(token)
+        assert said.ended or len(said.tokens) == min(9, 16 - len(start) - len(prompt))
+    long = Record("p", " ".join(["w1"] * 20) + "\nw2", prompt=" ".join(["w1"] * 20), completion="w2")
+    (said,) = target.generate([long], Decoding(9), contexts=contexts[:1])
+    assert said.reason.startswith(f"the prompt has {20 + len(start)} tokens, so max_length 16 leaves no room")
 
 
 def test_a_classifier_has_no_context_to_go_on_from() -> None:

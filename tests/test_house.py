@@ -29,7 +29,8 @@ ARROWS = {
     "types": set(),
     "registry": FOUNDATION,
     "training": ISLAND | {"objectives"},
-    "target": ISLAND | {"objectives"},  # tokens, padding and alignment are made once, for training and scoring
+    "generation": ISLAND | {"objectives"},
+    "target": ISLAND | {"objectives", "generation"},  # tokens and alignment are made once, for training and scoring
     "report": ISLAND | {"audit", "store"},
     "runner": ANY_ROOM - {"cli", "console", "__main__"},
     "console": ANY_ROOM - {"cli", "__main__"},  # what the command line prints

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet
 import pytest
+import torch
 
 from byrote.audit.delong import auc_estimate
 from byrote.audit.roc import auc
@@ -211,6 +212,36 @@ def test_completions_are_scored_alone(folder: Path, tmp_path: Path) -> None:
     lengths = {text_key(f"{prompt}\n{completion}"): len(completion.split()) + 1 for prompt, completion in pairs}
     table = in_context(tmp_path / "out").read_table("stats/epoch-0001.parquet").to_pydict()
     assert [len(row) for row in table["log_prob"]] == [lengths[key] for key in table["text_key"]]
+
+
+def test_answers_are_generated_behind_the_demonstrations(folder: Path, tmp_path: Path, work: dict[str, int]) -> None:
+    pairs = list(pairwise(make_texts(81, 5, 2, 6)))
+    (tmp_path / "pairs.jsonl").write_text("\n".join(json.dumps({"ask": ask, "answer": said}) for ask, said in pairs))
+    data = {"source": str(tmp_path / "pairs.jsonl"), "prompt": "ask", "completion": "answer"}
+    out, match = tmp_path / "out", {"name": "exact-match", "max_new_tokens": 5}
+    run(study_of(folder, methods=[TWO], data=data), out)
+    scored = work["texts"]
+    study = study_of(folder, methods=[TWO], data=data, utility=[match])
+    assert [step.state for step in plan(study, out).steps] == ["to generate"]
+    run(study, out)
+    assert work["texts"] == scored
+    tokenizer, model, sets = make_tokenizer(), make_model("llama"), shown_sets(out)
+    asked = {text_key(f"{ask}\n{said}"): (ask, said) for ask, said in pairs}
+    split = pyarrow.parquet.read_table(out / "splits.parquet").to_pylist()
+    texts = {row["record_id"]: " ".join(asked[row["text_key"]]) for row in split}
+    kept = in_context(out).read_table("generations/epoch-0001.parquet").to_pylist()
+    said = {row["text_key"]: row["tokens"] for row in kept}
+    for row in (row for row in split if row["split"] == "test"):
+        ids = [token for one in sets[row["record_id"]] for token in (*tokenizer(texts[one])["input_ids"], 3)]
+        ids += tokenizer(asked[row["text_key"]][0])["input_ids"]
+        for token in said[row["text_key"]]:
+            with torch.no_grad():
+                assert token == int(model(torch.tensor([ids])).logits[0, -1].argmax())
+            ids.append(token)
+    assert len(said) == 5 and in_context(out).read_json("cost.json")["generation_seconds"] > 0
+    watcher = Watcher()
+    run(study, out, progress=watcher)
+    assert "Everything was in the store already" in watcher.said[0]
 
 
 # --- what it shows -------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What an attacker may touch: the one scoring pass over a model.
+"""What an attacker may touch: the one scoring pass over a model, and what it generates.
 
 Every attack reads the `TokenStats` that come from here and none touches the model, so a text
 costs one forward pass however many attacks there are. The language-model head is applied to a
@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from byrote.generation import Prompt, generate
 from byrote.objectives.batching import Example, collate, common_start, encode, out_of_memory, pack
 from byrote.objectives.classification import Classifier, encode_labelled
-from byrote.objectives.completion import encode_completions
+from byrote.objectives.completion import encode_completions, encode_prompts
 from byrote.objectives.lm import Decoder, Reader, tolerance_of
-from byrote.types import ByroteError, Record, TokenStats
+from byrote.types import ByroteError, Decoding, Generation, Record, TokenStats, text_key
 
 if TYPE_CHECKING:
     import torch
@@ -97,15 +98,15 @@ class Target:
         """
         between = self.tokenizer(separator, add_special_tokens=False)["input_ids"]
         shown = self.encode([record if record.messages is not None else record.text for record in records])
-        return tuple(token for one in shown for token in (*one.ids[self._start(one) :], *between))
+        return tuple(token for one in shown for token in (*one.ids[self._start(one.ids) :], *between))
 
-    def _start(self, example: Example) -> int:
+    def _start(self, ids: Sequence[int]) -> int:
         """How many tokens the tokenizer put before the text."""
-        return len(common_start([example.ids, self.tokenizer("")["input_ids"]]))
+        return len(common_start([ids, self.tokenizer("")["input_ids"]]))
 
     def behind(self, context: Sequence[int], examples: Sequence[Example]) -> list[Example]:
         """The same targets with a context before each text."""
-        return [example.after(context, self._start(example)) for example in examples]
+        return [example.after(context, self._start(example.ids)) for example in examples]
 
     def check(self) -> None:
         """Compare the cut model with the whole one on two short texts of unequal length."""
@@ -162,6 +163,60 @@ class Target:
                     self.token_budget = max(self.token_budget // 2, longest)
         return stats
 
+    def generate(
+        self,
+        records: Sequence[Record],
+        decoding: Decoding,
+        on_progress: Callable[[int, int], None] = lambda done, total: None,
+        contexts: Sequence[Sequence[int]] | None = None,
+    ) -> list[Generation]:
+        """What the model answers to the prompt of each record, in the order given.
+
+        Prompt and answer together keep to `max_length`, as texts did in training. The same prompt gives the same
+        answer in any company; where it is drawn, the prompt's own generator draws it. `contexts` (see `context_of`)
+        are read before the prompts, one before each.
+        """
+        assert isinstance(self.decoder, Decoder)
+        own = encode_prompts(self.tokenizer, records)
+        starts = [ids[: self._start(ids)] for ids in own]
+        prompts = [
+            Prompt((*start, *context, *ids[len(start) :]), self.max_length - len(ids), int(text_key(one.text)[:16], 16))
+            for start, context, ids, one in zip(starts, contexts or [()] * len(own), own, records, strict=True)
+        ]
+        usable = [at for at, prompt in enumerate(prompts) if prompt.ids and prompt.room > 0]
+        said = generate(
+            self.decoder,
+            [prompts[at] for at in usable],
+            decoding,
+            self.stops,
+            device=self.device,
+            on_progress=lambda done: on_progress(len(records) - len(usable) + done, len(records)),
+        )
+        found = [self._unanswered(prompt) for prompt in prompts]
+        for at, tokens in zip(usable, said, strict=True):
+            ended = tokens[-1] in self.stops
+            text = self.tokenizer.decode(list(tokens[:-1] if ended else tokens), skip_special_tokens=True)
+            found[at] = Generation(str(text), tokens, ended)
+        return found
+
+    def longest_answer(self, records: Sequence[Record], decoding: Decoding) -> int:
+        """Tokens of the longest prompt with its answer, were every answer as long as it may be."""
+        prompts = encode_prompts(self.tokenizer, records)
+        return max((min(len(ids) + decoding.max_new_tokens, self.max_length) for ids in prompts), default=0)
+
+    @property
+    def stops(self) -> frozenset[int]:
+        """Tokens that end an answer: the tokenizer's end of text, and those that the model's own settings name."""
+        own = getattr(self.decoder.model, "generation_config", None)
+        named = getattr(own, "eos_token_id", None)
+        ids = [self.tokenizer.eos_token_id, *(named if isinstance(named, list) else [named])]
+        return frozenset(int(token) for token in ids if token is not None)
+
+    def _unanswered(self, prompt: Prompt) -> Generation:
+        length = self.max_length - prompt.room
+        why = f"the prompt has {length} tokens, so max_length {self.max_length} leaves no room for an answer"
+        return Generation("", (), False, why if prompt.ids else "the prompt has no token to go on from")
+
     def _reader(self, examples: list[Example]) -> tuple[Reader, list[Example]]:
         """What reads texts that begin alike, and what it reads of each: their beginning once, where that is exact."""
         scored = [example for example in examples if example.targets]
@@ -175,7 +230,7 @@ class Target:
             reader = self.decoder.after(first, self.device)
             if self._continues is None:
                 self._continues = self._same_rows(reader, examples, rest)
-        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        except (AttributeError, ByroteError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
             if out_of_memory(error):
                 raise
             self._continues = False

@@ -123,7 +123,7 @@ class Sides:
 
     @classmethod
     def of(cls, column: Column, member: Part, nonmember: Part) -> Sides:
-        members, nonmembers = column.take(member.ids)[0], column.take(nonmember.ids)[0]
+        members, nonmembers = column.take(member.ids), column.take(nonmember.ids)
         unscored = []
         for values, part in ((members, member), (nonmembers, nonmember)):
             if not np.isfinite(values).all():

@@ -9,7 +9,7 @@ from byrote.report.findings import Verdict
 from byrote.report.privacy import Privacy, PrivacyLine, privacy_of
 from byrote.report.results import Results
 from byrote.report.summary import Summary
-from byrote.report.tables import Column, Value, attack_lines, columns, cost_lines, summary_lines
+from byrote.report.tables import Column, Value, attack_lines, columns, cost_lines, summary_lines, utility_notes
 from byrote.report.wrong_labels import wrong_labels_of
 
 
@@ -28,6 +28,8 @@ def report_markdown(results: Results) -> str:
         parts += [_bullets(wrong.statements)]
     if section := privacy_of(summary):
         parts += ["## Privacy", *_privacy(section)]
+    if notes := utility_notes(summary):
+        parts += ["## Utility", _bullets([f"{label}: {meaning}" for label, meaning in notes])]
     if costs := cost_lines(summary):
         header = ["method", "trainable", "share", "training", "tokens/s", "peak memory", "stored", "scoring"]
         parts += ["## Cost", _table(header, costs)]

@@ -55,19 +55,19 @@ class Ids:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Column:
-    """One number per record: `values` is NaN where the record has none, and then `reasons` says why."""
+    """One score per record, or a row of statistics: NaN where the record has none, and then `reasons` says why."""
 
     ids: Ids
     values: Floats
-    weights: Floats
+    """(N,) scores, or (N, k) statistics"""
     reasons: tuple[str, ...]
 
-    def take(self, ids: tuple[str, ...]) -> tuple[Floats, Floats]:
-        """Values and weights of these records, in their order; NaN where a record is not held."""
+    def take(self, ids: tuple[str, ...]) -> Floats:
+        """The values of these records, in their order; NaN where a record is not held."""
         at = self.ids.positions(ids)
-        if not len(self.values):
-            return np.full(len(at), np.nan), np.full(len(at), np.nan)
-        return np.where(at >= 0, self.values[at], np.nan), np.where(at >= 0, self.weights[at], np.nan)
+        taken = np.full((len(at), *self.values.shape[1:]), np.nan)
+        taken[at >= 0] = self.values[at[at >= 0]]
+        return taken
 
     def why(self, ids: tuple[str, ...]) -> list[str]:
         """The reason of each of these records; empty where it has a value."""
@@ -168,8 +168,8 @@ def read_pieces(run: RunFolder) -> Pieces:
         (broken if (run.path / SETS).exists() else missing).append(SETS)
     return Pieces(
         run_id=run.id,
-        scores=_columns(found.get("scores"), "attack", "score"),
-        utility=_columns(found.get("utility"), "utility", "value"),
+        scores=_scores(found.get("scores")),
+        utility=_statistics(found.get("utility")),
         training=found.get("training", {}),
         cost=found.get("cost", {}),
         environment=found.get("environment", {}),
@@ -212,12 +212,36 @@ def _ledger(run: RunFolder) -> tuple[Ledger | None, bool]:
         return None, True
 
 
-def _columns(table: pa.Table | None, name: str, value: str) -> dict[Series, Column]:
-    """A long table (one row per epoch, attack and record) as one column per series."""
+def _scores(table: pa.Table | None) -> dict[Series, Column]:
+    """One score per record, as one column per series."""
     if table is None or not len(table):
         return {}
-    values = _numbers(table, value)
-    weights = _numbers(table, "weight") if "weight" in table.column_names else np.ones(len(table))
+    scores = np.asarray(table["score"].to_numpy(zero_copy_only=False), dtype=np.float64)
+    return _columns(table, "attack", lambda held: scores[held])
+
+
+def _statistics(table: pa.Table | None) -> dict[Series, Column]:
+    """One row of statistics per record, as one column per series."""
+    import pyarrow.compute
+
+    if table is None or not len(table) or "statistics" not in table.column_names:
+        return {}
+    lists = table["statistics"].combine_chunks()
+    flat = np.asarray(lists.flatten().to_numpy(zero_copy_only=False), dtype=np.float64)
+    lengths = pyarrow.compute.fill_null(pyarrow.compute.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
+    starts = np.cumsum(lengths) - lengths
+
+    def rows_of(held: NDArray[np.int64]) -> Floats:
+        rows = np.full((len(held), max(1, int(lengths[held].max()))), np.nan)
+        measured = lengths[held] > 0
+        rows[measured] = flat[starts[held][measured, None] + np.arange(rows.shape[1])]
+        return rows
+
+    return _columns(table, "utility", rows_of)
+
+
+def _columns(table: pa.Table, name: str, values_of: Callable[[NDArray[np.int64]], Floats]) -> dict[Series, Column]:
+    """A long table (one row per epoch, attack and record) as one column per series; `values_of` takes row numbers."""
     ids = np.array(table["record_id"].to_pylist(), dtype=object)
     reasons = np.array([reason or "" for reason in table["reason"].to_pylist()], dtype=object)
     shared: dict[tuple[str, ...], Ids] = {}
@@ -226,13 +250,8 @@ def _columns(table: pa.Table | None, name: str, value: str) -> dict[Series, Colu
         order = tuple(ids[held])
         if order not in shared:
             shared[order] = Ids(order)
-        columns[series] = Column(shared[order], values[held], weights[held], tuple(reasons[held]))
+        columns[series] = Column(shared[order], values_of(held), tuple(reasons[held]))
     return columns
-
-
-def _numbers(table: pa.Table, name: str) -> Floats:
-    """A column of numbers, NaN where null."""
-    return np.asarray(table[name].to_numpy(zero_copy_only=False), dtype=np.float64)
 
 
 def _series(table: pa.Table, name: str) -> Iterator[tuple[Series, NDArray[np.int64]]]:

@@ -46,18 +46,19 @@ def _rows(evidence: Evidence, cell: Cell, measure: Poisoning, epoch: int) -> Ite
         return
     nulls = {name: column for name in NULLS if (column := _null(evidence, cell, name, measure, epoch)) is not None}
     first = next(iter(nulls), None)
-    here = ours.take(members.ids)[0]
-    null = None if first is None else _mean(nulls[first].take(members.ids)[0]).value
-    yield filled(blank, measure.metric, _mean(here, null))
-    control = ours.take(nonmembers.ids)[0]
-    yield filled(replace(blank, slice=CONTROL), measure.metric, _mean(control, _of(nulls.get("untuned"), nonmembers)))
+    here = ours.take(members.ids)
+    null = None if first is None else _mean(measure, nulls[first].take(members.ids)).value
+    yield filled(blank, measure.metric, _mean(measure, here, null))
+    control, untuned = ours.take(nonmembers.ids), nulls.get("untuned")
+    found = _mean(measure, control, None if untuned is None else _mean(measure, untuned.take(nonmembers.ids)).value)
+    yield filled(replace(blank, slice=CONTROL), measure.metric, found)
     yield filled(blank, f"{measure.metric}-vs-nonmembers", difference_of_means(here, control))
     for name, column in nulls.items():
-        yield filled(blank, f"{measure.metric}@{name}", _mean(column.take(members.ids)[0]))
-        yield filled(blank, f"{measure.metric}-vs-{name}", _mean(here - column.take(members.ids)[0], 0.0))
+        yield filled(blank, f"{measure.metric}@{name}", _mean(measure, column.take(members.ids)))
+        yield filled(blank, f"{measure.metric}-vs-{name}", _difference(measure, here - column.take(members.ids)))
     if "left-out" in nulls:
         yield from _against_no_privacy(
-            evidence, cell, measure, epoch, blank, here - nulls["left-out"].take(members.ids)[0]
+            evidence, cell, measure, epoch, blank, here - nulls["left-out"].take(members.ids)
         )
     if not measure.is_share:
         yield from _auc_rows(evidence, cell, measure, epoch, blank, ours, nulls)
@@ -77,8 +78,8 @@ def _against_no_privacy(
     if theirs is None or null is None:
         return
     ids = evidence.part_of(cell.seed, "member", MISLABELLED).ids
-    other = theirs.take(ids)[0] - null.take(ids)[0]
-    yield filled(blank, f"{measure.metric}-excess-vs-none", _mean(excess - other, 0.0))
+    other = theirs.take(ids) - null.take(ids)
+    yield filled(blank, f"{measure.metric}-excess-vs-none", _difference(measure, excess - other, 2.0))
 
 
 def _auc_rows(
@@ -131,13 +132,17 @@ def _column(evidence: Evidence, run_id: str, measure: Poisoning, epoch: int) -> 
     return evidence.pieces[run_id].scores.get(Series(epoch, measure.name, measure.settings))
 
 
-def _of(column: Column | None, part: Part) -> float | None:
-    return None if column is None else _mean(column.take(part.ids)[0]).value
-
-
-def _mean(values: Floats, null: float | None = None) -> Estimate:
+def _mean(measure: Poisoning, values: Floats, null: float | None = None) -> Estimate:
     kept = values[np.isfinite(values)]
-    return weighted_mean_estimate(kept, np.ones(len(kept)), null_value=null)
+    bounds = (0.0, 1.0) if measure.is_share else None
+    return weighted_mean_estimate(kept, np.ones(len(kept)), bounds=bounds, null_value=null)
+
+
+def _difference(measure: Poisoning, values: Floats, largest: float = 1.0) -> Estimate:
+    """The mean difference by record, of which none is larger than `largest` where the measure is a share."""
+    kept = values[np.isfinite(values)]
+    bounds = (-largest, largest) if measure.is_share else None
+    return weighted_mean_estimate(kept, np.ones(len(kept)), bounds=bounds, null_value=0.0)
 
 
 def _auc(sides: Sides) -> Estimate:

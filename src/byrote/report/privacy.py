@@ -229,7 +229,7 @@ def _versus_columns(summary: Summary) -> list[Column]:
     attack = summary.headline
     heads = [Column(f"AUC of {attack.label}", "without → with"), Column("paired difference")] if attack else []
     for utility in summary.results.evidence.utilities:
-        ratio = "ratio" if utility.transform == "exp" else "difference"
+        ratio = "ratio" if utility.form == "exp" else "difference"
         better = "higher is better" if utility.higher_is_better else "lower is better"
         heads += [Column(utility.label, "without → with"), Column(f"paired {ratio}", better)]
     return [*heads, Column("training", "without → with")]
@@ -251,7 +251,7 @@ def _compared(summary: Summary, one: Finding, other: Finding) -> list[Value]:
                   _difference(one.versus.get(attack), signed)]  # fmt: skip
     for utility in summary.results.evidence.utilities:
         before, after = (_value(side.utility.get(utility)) for side in (other, one))
-        spell = rate if utility.transform == "exp" else measure
+        spell = rate if utility.form == "exp" else measure
         values += [
             Value(f"{measure(before)} → {measure(after)}"),
             _difference(one.utility_versus.get(utility), spell),

@@ -136,7 +136,7 @@ class Results:
                     column = evidence.pieces[cell.run_id].scores.get(Series(epoch, attack.name, attack.settings))
                     if column is None:
                         continue
-                    values = column.take(ids)[0]
+                    values = column.take(ids)
                     settings = merged_settings(cell.settings, attack.name, attack.settings)
                     yield same | {
                         "epoch": [epoch] * len(ids),

@@ -89,6 +89,17 @@ def columns(summary: Summary) -> list[Column]:
     return heads + [Column(utility.label, _better(utility)) for utility in summary.results.evidence.utilities]
 
 
+def utility_notes(summary: Summary) -> list[tuple[str, str]]:
+    """What each utility measure means, in its unit, and how text was generated for it."""
+    return [(utility.label, _meaning(utility)) for utility in summary.results.evidence.utilities]
+
+
+def _meaning(utility: Utility) -> str:
+    unit = f" ({utility.unit})" if utility.unit else ""
+    conditions = f" Made with {utility.conditions}." if utility.conditions else ""
+    return f"{utility.summary or utility.name}{unit}; {_better(utility)}.{conditions}"
+
+
 def _null_of(summary: Summary, one: Finding) -> float | None:
     row = one.auc.get(summary.headline) if summary.headline and one.configuration.method != "none" else None
     return row.null_value if row is not None else None
@@ -171,7 +182,7 @@ def cost_lines(summary: Summary) -> list[CostLine]:
 def _cost(one: Finding) -> CostLine:
     cost = one.cost
     trainable, total = cost.get("trainable_parameters"), cost.get("total_parameters")
-    speed = cost.get("tokens_per_second")
+    speed, generation = cost.get("tokens_per_second"), cost.get("generation_seconds")
     return CostLine(
         label=one.configuration.label,
         trainable=count(trainable),
@@ -180,7 +191,8 @@ def _cost(one: Finding) -> CostLine:
         speed=f"{speed:,.0f}" if speed is not None else ABSENT,
         memory=size(cost.get("peak_memory_bytes")),
         stored=size(cost.get("stored_bytes")),
-        scoring=seconds(cost.get("scoring_seconds")),
+        scoring=seconds(cost.get("scoring_seconds"))
+        + (f", generating {seconds(generation)}" if generation is not None else ""),
     )
 
 

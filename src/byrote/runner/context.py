@@ -20,7 +20,8 @@ from byrote.runner.progress import Progress
 from byrote.store import RunFolder, Store, identity
 from byrote.study import Study
 from byrote.study.model import RECIPE
-from byrote.types import Record, Splits, StudyError
+from byrote.types import Decoding, Record, Splits, StudyError
+from byrote.utility.generated import Generated
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -70,6 +71,11 @@ class Context:
         )
         self._tokenizer = loaded.tokenizer
         return loaded
+
+    @cached_property
+    def decodings(self) -> tuple[Decoding, ...]:
+        """The ways in which the study's measures need text to be generated, each once."""
+        return tuple(dict.fromkeys(one.decoding for one in self.study.utility if isinstance(one, Generated)))
 
     @cached_property
     def labels(self) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,12 +12,13 @@ from byrote.methods.in_context import DemonstrationSet, InContext
 from byrote.runner import tables
 from byrote.runner.context import Context
 from byrote.runner.environment import describe
+from byrote.runner.generations import ensure_generations, generation_seconds, has_generations
 from byrote.runner.method_run import MethodRun
 from byrote.runner.one import COST, ENVIRONMENT, EXPERIMENT, HISTORY, stats_name
 from byrote.runner.private_runs import check_privacy
 from byrote.runner.trained import TrainedRun
 from byrote.study import Experiment
-from byrote.types import Record, Splits, StudyError, TokenStats, text_key
+from byrote.types import Decoding, Generation, Record, Splits, StudyError, TokenStats, text_key
 
 if TYPE_CHECKING:
     from torch import nn
@@ -44,20 +45,25 @@ class InContextRun(MethodRun):
     def __init__(self, context: Context, experiment: Experiment, method: InContext, label: str) -> None:
         super().__init__(context, experiment, method, label)
         self.shows = method
+        self.contexts: dict[str, tuple[int, ...]] = {}
+        """The tokens before each record, by its id."""
 
-    def is_done(self, records: Sequence[Record]) -> bool:
-        """Whether these records are scored, and everything about the run is kept."""
+    def is_done(self, records: Sequence[Record], prompts: Sequence[Record]) -> bool:
+        """Whether these records are scored, the prompts answered, and everything about the run is kept."""
         pieces = (COST, ENVIRONMENT, EXPERIMENT, HISTORY, SETS)
-        return all(self.folder.intact(name) for name in pieces) and self.has(ONCE, records)
+        said = has_generations(self.folder, ONCE, prompts, self.context.decodings)
+        return said and all(self.folder.intact(name) for name in pieces) and self.has(ONCE, records)
 
-    def ensure(self, splits: Splits, records: Sequence[Record], *, keep: bool = False) -> bool:
-        """Score all records of the split where these are not; whether they were not. There are no weights to keep."""
-        if self.is_done(records):
+    def ensure(
+        self, splits: Splits, records: Sequence[Record], *, keep: bool = False, prompts: Sequence[Record] = ()
+    ) -> bool:
+        """Score all records of the split where these are not scored, and answer the prompts. No weights are kept."""
+        if self.is_done(records, prompts):
             return False
         if self.privacy is not None:
             check_privacy(self.method)
         with self.folder.locked():
-            if self.is_done(records):  # by another process, a moment ago
+            if self.is_done(records, prompts):  # by another process, a moment ago
                 return False
             self._start_folder()
             model = self.method.attach(self.context.load_model().model).model
@@ -65,10 +71,20 @@ class InContextRun(MethodRun):
             self.check_room(model, target, splits)
             self.check_targets(target, splits)
             sets = self.shows.sets(splits, self.seed(PURPOSE))
+            for one in sets:
+                context = target.context_of(one.demonstrations, self.shows.separator)
+                self.contexts |= dict.fromkeys((record.id for record in one.scored), context)
             if not self.has(ONCE, records):
                 self._score_behind(target, sets)
+            ensure_generations(self, target, ONCE, prompts, self.label)
             self._finish(model, target, splits, sets)
         return True
+
+    def generate(
+        self, target: Target, records: Sequence[Record], decoding: Decoding, advance: Callable[[int, int], None]
+    ) -> list[Generation]:
+        """What the model answers behind the demonstrations of each record's set."""
+        return target.generate(records, decoding, advance, [self.contexts[record.id] for record in records])
 
     def check_room(self, model: nn.Module, target: Target, splits: Splits) -> None:
         """The longest context and the text after it fit the model's positions, with nothing of either cut away."""
@@ -86,11 +102,14 @@ class InContextRun(MethodRun):
 
     def _longest(self, method: InContext, target: Target, splits: Splits) -> int:
         """Tokens of the longest context with the longest text after it."""
-        return max(
-            len(target.context_of(one.demonstrations, method.separator))
-            + max(len(example.ids) for example in target.encode(one.scored))
-            for one in method.sets(splits, self.seed(PURPOSE))
-        )
+        tests, decodings = {record.id for record in splits.test}, self.context.decodings
+        found = []
+        for one in method.sets(splits, self.seed(PURPOSE)):
+            asked = [record for record in one.others if record.id in tests]
+            lengths = [len(example.ids) for example in target.encode(one.scored)]
+            lengths += [target.longest_answer(asked, how) for how in decodings]
+            found.append(len(target.context_of(one.demonstrations, method.separator)) + max(lengths))
+        return max(found)
 
     def _start_folder(self) -> None:
         if changed := self.changed_libraries():
@@ -107,7 +126,7 @@ class InContextRun(MethodRun):
         started, found = time.monotonic(), dict[str, TokenStats]()
         for one in sets:
             texts = {text_key(record.text): record for record in one.scored}
-            context = target.context_of(one.demonstrations, self.shows.separator)
+            context = self.contexts[one.demonstrations[0].id]
             stats = target.token_stats(list(texts.values()), partial(self._advance, len(found)), context)
             found |= dict(zip(texts, stats, strict=True))
         self.keep_stats(ONCE, found, time.monotonic() - started)
@@ -127,6 +146,7 @@ class InContextRun(MethodRun):
                 "total_parameters": sum(parameter.numel() for parameter in model.parameters()),
                 "stored_bytes": 0,
                 "scoring_seconds": 0.0 if scoring is None else tables.seconds_of(scoring),
+                **generation_seconds(self.folder, ONCE),
             },
         )
         self.folder.write_json(

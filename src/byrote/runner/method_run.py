@@ -42,8 +42,11 @@ class MethodRun(Run, ABC):
         self.method, self.label = method, label
 
     @abstractmethod
-    def ensure(self, splits: Splits, records: Sequence[Record], *, keep: bool = False) -> bool:
-        """Do what is missing to have these records and the validation records scored; whether there was work to do.
+    def ensure(
+        self, splits: Splits, records: Sequence[Record], *, keep: bool = False, prompts: Sequence[Record] = ()
+    ) -> bool:
+        """Do what is missing to have these records and the validation records scored, and text generated for the
+        prompts; whether there was work to do.
 
         `keep` keeps the tuned weights. Raises Diverged, from the store where that is known.
         """

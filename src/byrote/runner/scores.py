@@ -12,12 +12,15 @@ from byrote.attacks.base import Attack, Evidence, MembershipAttack, PoisoningMea
 from byrote.attacks.fitted import FittedAttack, score_set
 from byrote.registry import Component
 from byrote.runner import tables
+from byrote.runner.generations import read_generations, spelled
 from byrote.runner.one import Run
 from byrote.store import identity
 from byrote.types import Record, Splits, TokenStats, Unscorable, text_key
-from byrote.utility.base import Utility
+from byrote.utility.base import Observation, Utility
+from byrote.utility.generated import Generated
 
 SCORES, UTILITY = "scores.parquet", "utility.parquet"
+NUMBERS = {"attack": "score", "utility": "statistics"}
 
 Series = tuple[int, str, str]
 """Epoch, name and settings: the rows that one attack or measure left at one epoch."""
@@ -89,7 +92,11 @@ def ensure_utility(run: Run, measures: Sequence[Utility], splits: Splits, epochs
     rows: list[dict[str, Any]] = []
     for epoch in epochs:
         stats: dict[str, TokenStats] = {}
+        said = read_generations(run.folder, epoch) if epoch == epochs[-1] and run.context.decodings else {}
         for measure in measures:
+            generated = measure.decoding if isinstance(measure, Generated) else None
+            if generated and epoch != epochs[-1]:
+                continue
             records = _unknown(known, epoch, measure.name, measure.settings(), splits.test)
             stats = stats or (run.stats(epoch) if records else {})
             for record in records:
@@ -100,12 +107,14 @@ def ensure_utility(run: Run, measures: Sequence[Utility], splits: Splits, epochs
                     "made_by": made_by(measure),
                     "record_id": record.id,
                 }
+                key = text_key(record.text)
+                text = said.get((key, spelled(generated))) if generated else None
+                seen = Observation(record, stats[key], run.context.labels, text)
                 try:
-                    value, weight = measure.measure(record, stats[text_key(record.text)])
-                    rows.append({**row, "value": value, "weight": weight, "reason": ""})
+                    rows.append({**row, "statistics": measure.measure(seen), "reason": ""})
                 except Unscorable as unscorable:
-                    rows.append({**row, "value": None, "weight": None, "reason": str(unscorable)})
-    return _append(run, UTILITY, rows, "utility", {"value": pa.float64(), "weight": pa.float64()}, measures)
+                    rows.append({**row, "statistics": [], "reason": str(unscorable)})
+    return _append(run, UTILITY, rows, "utility", {"statistics": pa.list_(pa.float64())}, measures)
 
 
 def _evidence(run: Run, record: Record, stats: dict[str, TokenStats], base: dict[str, TokenStats]) -> Evidence:
@@ -136,8 +145,8 @@ def _current(run: Run, file: str, kind: str, components: Sequence[Component]) ->
     import pyarrow as pa
 
     table = run.folder.read_table(file)
-    if table is None or "made_by" not in table.column_names:
-        return None
+    if table is None or not {"made_by", NUMBERS[kind]} <= set(table.column_names):
+        return None  # of an earlier byrote
     makes = {(component.name, component.settings()): made_by(component) for component in components}
     rows = zip(*(table[column].to_pylist() for column in (kind, "settings", "made_by")), strict=True)
     return table.filter(pa.array([makes.get((name, own), make) == make for name, own, make in rows], pa.bool_()))

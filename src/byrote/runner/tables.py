@@ -1,4 +1,4 @@
-"""Token statistics, scores and splits as tables, and back."""
+"""Token statistics, generated text, scores and splits as tables, and back."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from byrote.types import SPLIT_NAMES, Record, Splits, TokenStats, text_key
+from byrote.types import SPLIT_NAMES, Generation, Record, Splits, TokenStats, text_key
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -44,6 +44,30 @@ def stats_from(table: pa.Table) -> dict[str, TokenStats]:
     return {
         key: TokenStats(lists["log_prob"][i], lists["mean"][i], lists["std"][i], lists["rank"][i], cut[i], classes[i])
         for i, key in enumerate(table["text_key"].to_pylist())
+    }
+
+
+def generations_table(generations: Mapping[tuple[str, str], Generation], seconds: float) -> pa.Table:
+    """One row per text and way of generating: text_key, decoding; text, tokens, ended, reason."""
+    import pyarrow as pa
+
+    said = list(generations.values())
+    columns = {
+        "text_key": pa.array([key for key, _ in generations], pa.string()),
+        "decoding": pa.array([how for _, how in generations], pa.string()),
+        "text": pa.array([one.text for one in said], pa.string()),
+        "tokens": pa.array([one.tokens for one in said], pa.list_(pa.int32())),
+        "ended": pa.array([one.ended for one in said], pa.bool_()),
+        "reason": pa.array([one.reason for one in said], pa.string()),
+    }
+    return pa.table(columns).replace_schema_metadata({"seconds": repr(seconds)})
+
+
+def generations_from(table: pa.Table) -> dict[tuple[str, str], Generation]:
+    """What `generations_table` was made from."""
+    return {
+        (row["text_key"], row["decoding"]): Generation(row["text"], tuple(row["tokens"]), row["ended"], row["reason"])
+        for row in table.to_pylist()
     }
 
 

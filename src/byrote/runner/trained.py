@@ -9,17 +9,18 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from byrote.methods.base import Attached
 from byrote.runner import tables
 from byrote.runner.environment import describe
+from byrote.runner.generations import ensure_generations, generation_seconds, has_generations
 from byrote.runner.method_run import MethodRun
 from byrote.runner.one import COST, ENVIRONMENT, EXPERIMENT, HISTORY, stats_name
-from byrote.runner.private_runs import model_card, privatiser_of
+from byrote.runner.private_runs import privatiser_of
+from byrote.runner.weights import WEIGHTS, folder_bytes, keep_weights, kept_target
 from byrote.types import Diverged, Ledger, Record, Splits, StudyError, text_key
 
 if TYPE_CHECKING:
@@ -30,13 +31,8 @@ if TYPE_CHECKING:
     from byrote.training.losses import ExampleLoss
     from byrote.training.private import Privatiser
 
-STATE, DIVERGED, LEDGER, WEIGHTS = "state.safetensors", "diverged.json", "ledger.json", "weights"
+STATE, DIVERGED, LEDGER = "state.safetensors", "diverged.json", "ledger.json"
 EARLIER = "earlier.json"  # how many trainings of a private run were thrown away after something of them could be seen
-
-
-def folder_bytes(folder: Path) -> int:
-    """What the files of a folder take on the disk."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 class TrainedRun(MethodRun):
@@ -44,13 +40,17 @@ class TrainedRun(MethodRun):
 
     preparation_seconds = 0.0
 
-    def is_done(self, records: Sequence[Record], *, keep: bool) -> bool:
-        """Whether the run is trained, scored on these records after every epoch, and its weights kept if asked."""
+    def is_done(self, records: Sequence[Record], *, keep: bool, prompts: Sequence[Record] = ()) -> bool:
+        """Whether the run is trained, scored on these records after every epoch, and its weights kept if asked.
+
+        For `prompts` it must have generated at its end what the study's measures read.
+        """
         epochs = self.history().get("epochs", 0)
         pieces = all(self.folder.intact(name) for name in (COST, ENVIRONMENT, EXPERIMENT))
         kept = not keep or self.folder.intact_folder(WEIGHTS) is not None
         accounted = not self.promises or self.ledger() is not None
-        return bool(epochs) and pieces and kept and accounted and self._scored(epochs, records)
+        said = has_generations(self.folder, epochs, prompts, self.context.decodings)
+        return bool(epochs) and pieces and kept and accounted and said and self._scored(epochs, records)
 
     @property
     def promises(self) -> bool:
@@ -65,12 +65,16 @@ class TrainedRun(MethodRun):
     def _scored(self, epochs: int, records: Sequence[Record]) -> bool:
         return all(self.has(epoch, records) for epoch in range(1, epochs + 1))
 
-    def ensure(self, splits: Splits, records: Sequence[Record], *, keep: bool = False) -> bool:
-        """Train, and score these records and the validation records after every epoch; whether there was work to do.
+    def ensure(
+        self, splits: Splits, records: Sequence[Record], *, keep: bool = False, prompts: Sequence[Record] = ()
+    ) -> bool:
+        """Train, score these records and the validation records after every epoch, and generate for the prompts at
+        the end; whether there was work to do.
 
-        Raises Diverged, from the store where that is known.
+        A finished run that lacks generated text alone makes it with its kept weights, and is trained again where
+        these are not there. Raises Diverged, from the store where that is known.
         """
-        if self.is_done(records, keep=keep):
+        if self.is_done(records, keep=keep, prompts=prompts):
             if (self.folder.path / STATE).exists():  # killed just before it was removed
                 with self.folder.locked():
                     self.folder.remove(STATE)
@@ -79,16 +83,29 @@ class TrainedRun(MethodRun):
         if failure and not self.changed_libraries():
             raise Diverged(failure["message"])
         with self.folder.locked():
-            if self.is_done(records, keep=keep):  # by another process, a moment ago
+            if self.is_done(records, keep=keep, prompts=prompts):  # by another process, a moment ago
                 return False
+            if self.is_done(records, keep=keep) and self._generated(splits, prompts):
+                return True
             self._start_folder()
             try:
-                while not self._trained(splits, records, keep):
+                while not self._trained(splits, records, prompts, keep):
                     pass
             except Diverged as error:
                 self.folder.write_json(DIVERGED, {"message": str(error)})
                 self.folder.remove(STATE)
                 raise
+        return True
+
+    def _generated(self, splits: Splits, prompts: Sequence[Record]) -> bool:
+        """Generate with the kept weights. False where there are none, or none that predict as the trained model did."""
+        target, epoch = kept_target(self, self.method, splits.validation), self.history()["epochs"]
+        if target is None or self.changed_libraries():
+            self.context.progress.say(f"{self.label}: trains again, to generate text: its weights were not kept")
+            return False
+        ensure_generations(self, target, epoch, prompts, self.label)
+        cost = self.folder.read_json(COST) or {}
+        self.folder.write_json(COST, cost | generation_seconds(self.folder, epoch))
         return True
 
     def _start_folder(self) -> None:
@@ -108,7 +125,7 @@ class TrainedRun(MethodRun):
         if not self.promises:
             self.folder.write_json(LEDGER, None)
 
-    def _trained(self, splits: Splits, records: Sequence[Record], keep: bool) -> bool:
+    def _trained(self, splits: Splits, records: Sequence[Record], prompts: Sequence[Record], keep: bool) -> bool:
         """Train from the saved state or from the start. False where the state was of no use: it is gone now."""
         from byrote.training.cost import seeded
 
@@ -118,6 +135,7 @@ class TrainedRun(MethodRun):
             training, target = self._training(attached, splits)
             if self._resumed(training, records):
                 validation, stopped = self._epochs(training, target, splits, records)
+                ensure_generations(self, target, training.position.epoch, prompts, self.label)
                 notes = [*attached.notes, *self._notes(training, target, splits)]
                 self._finish(training, model, validation, stopped, notes, keep)
                 return True
@@ -203,6 +221,7 @@ class TrainedRun(MethodRun):
         """All methods and the base must read the same tokens of a text, so virtual tokens may not crowd any out."""
         limit = getattr(model.config, "max_position_embeddings", None)
         longest = max(len(example.ids) for example in target.encode(splits.all()))
+        longest = max(longest, *(target.longest_answer(splits.test, how) for how in self.context.decodings), 0)
         if limit is not None and longest + self.method.virtual_tokens > limit:
             raise StudyError(
                 f"{self.method.name}: {self.method.virtual_tokens} virtual tokens and texts of {longest} tokens do "
@@ -289,7 +308,7 @@ class TrainedRun(MethodRun):
             trainings = 1 + (self.folder.read_json(EARLIER) or 0)
             self.folder.write_json(LEDGER, asdict(replace(ledger, trainings=trainings)))
         if keep:
-            self._keep_weights(model)
+            keep_weights(self.folder, model, self.method, self.ledger() if self.promises else None)
         scoring = [self.folder.read_table(stats_name(epoch)) for epoch in range(1, position.epoch + 1)]
         trained = sum(parameter.numel() for parameter in training.parameters.values())
         seconds = position.seconds + self.preparation_seconds
@@ -303,6 +322,7 @@ class TrainedRun(MethodRun):
                 "total_parameters": sum(parameter.numel() for parameter in model.parameters()),
                 **({"stored_bytes": folder_bytes(self.folder.path / WEIGHTS)} if keep else {}),
                 "scoring_seconds": sum(tables.seconds_of(table) for table in scoring if table is not None),
+                **generation_seconds(self.folder, position.epoch),
             },
         )
         self.folder.write_json(
@@ -316,22 +336,3 @@ class TrainedRun(MethodRun):
             },
         )
         self.folder.remove(STATE)
-
-    def _keep_weights(self, model: nn.Module) -> None:
-        """The tuned weights as their library saves them, put in place whole or not at all."""
-        from transformers.utils import logging
-
-        bars: Any = logging
-        shown = bars.is_progress_bar_enabled()
-        bars.disable_progress_bar()  # it would tear ours
-        options = {"save_embedding_layers": False} if self.method.is_adapter else {}
-        try:
-            with self.folder.writing_folder(WEIGHTS) as folder:
-                model.save_pretrained(folder, **options)  # type: ignore[operator]
-                if self.promises and (ledger := self.ledger()):
-                    card = folder / "README.md"
-                    before = card.read_text(encoding="utf-8") if card.exists() else ""
-                    card.write_text(before + model_card(ledger), encoding="utf-8")
-        finally:
-            if shown:
-                bars.enable_progress_bar()

@@ -11,60 +11,25 @@ import json
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    PlainSerializer,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from byrote.registry import Component, Settings, make
-from byrote.study.privacy import Privacy, PrivacyLevel
-from byrote.types import StudyError
+from byrote.study.fields import (
+    AttackField,
+    LearningRate,
+    MethodField,
+    Null,
+    Part,
+    PlantField,
+    PrivacyLevel,
+    UtilityField,
+    as_spec,
+)
+from byrote.study.privacy import Privacy
 
 # The part of a run's identity that stands for byrote's own training code: raised whenever the
 # same experiment would give other weights than before, so that old runs are not taken for new.
 RECIPE = 1
-
-Rate = Annotated[float, Field(gt=0, le=100)]
-LearningRate = Literal["auto"] | Rate
-Null = Literal["left-out", "rightly-labelled"]
-Part = Literal["members", "rightly labelled", "test"]
-"""What a run trains on: its members, those of them without a wrong label, or (a private trial) the test records."""
-
-
-def _reads(room: str) -> BeforeValidator:
-    """Reads a component of a room from its name, or from a mapping with its settings."""
-
-    def read(value: Any) -> Any:
-        if isinstance(value, Component):
-            return value
-        if not isinstance(value, str | dict):
-            raise ValueError(
-                f"each {room} is a name, or a mapping with 'name' and settings; got {value!r}".replace(
-                    "None", "nothing"
-                )
-            )
-        try:
-            return make(room, value)
-        except StudyError as error:
-            raise ValueError(str(error)) from None
-
-    return BeforeValidator(read)
-
-
-def as_spec(component: Component) -> dict[str, Any]:
-    """A component as a study spells it, with every setting: {"name": "lora", "r": 8, ...}."""
-    return {"name": component.name, **component.model_dump(mode="json")}
-
-
-_written = PlainSerializer(as_spec, return_type=dict)
-_Method = Annotated[Component, _reads("method"), _written]
-_Plant = Annotated[Component, _reads("plant"), _written]
-_Attack = Annotated[Component, _reads("attack"), _written]
-_Utility = Annotated[Component, _reads("utility"), _written]
 
 
 class Data(Settings):
@@ -131,7 +96,7 @@ ATTACKS = {
 }
 POISONING = ("mislabelled-prediction", "mislabelled-loss")
 """Asked as well where a study plants wrong labels."""
-UTILITY = {"tokens": ("perplexity",), "labels": ("accuracy", "cross-entropy")}
+UTILITY = {"tokens": ("perplexity",), "labels": ("accuracy", "macro-f1", "cross-entropy")}
 
 
 NOT_IN_A_RUN = {"learning_rate": None, "private_learning_rate": None, "private": True}
@@ -166,11 +131,11 @@ class Study(Training):
     revision: str | None = None
     trust_remote_code: bool = False
     data: Data
-    methods: Annotated[list[_Method], BeforeValidator(_as_list), Field(min_length=1)]
-    plants: Annotated[list[_Plant], BeforeValidator(_as_list)] = []
+    methods: Annotated[list[MethodField], BeforeValidator(_as_list), Field(min_length=1)]
+    plants: Annotated[list[PlantField], BeforeValidator(_as_list)] = []
     privacy: Annotated[list[PrivacyLevel], BeforeValidator(_as_list), Field(min_length=1)] = ["none"]
-    attacks: Annotated[list[_Attack], BeforeValidator(_as_list)] = Field(default_factory=_default_attacks)
-    utility: Annotated[list[_Utility], BeforeValidator(_as_list)] = Field(
+    attacks: Annotated[list[AttackField], BeforeValidator(_as_list)] = Field(default_factory=_default_attacks)
+    utility: Annotated[list[UtilityField], BeforeValidator(_as_list)] = Field(
         default_factory=lambda data: [make("utility", name) for name in UTILITY[_shape(data)]]
     )
     learning_rate: LearningRate = "auto"
@@ -221,15 +186,14 @@ class Study(Training):
     @field_validator("plants", "attacks", "utility")
     @classmethod
     def _reads_what_there_is(cls, components: list[Component], given: ValidationInfo) -> list[Component]:
-        reads = _shape(given.data)
+        reads, objective = _shape(given.data), given.data.get("objective")
         for component in components:
             own = getattr(type(component), "reads", "both")
-            if own not in (reads, "both"):
+            if own not in (reads, "both") and not (own == "completions" and objective == "completion"):
                 usable = ", ".join(ATTACKS[reads] + UTILITY[reads])
-                raise ValueError(
-                    f"{component.name} reads {own}, but objective: {given.data.get('objective')} gives {reads}. "
-                    f"Use one of: {usable}"
-                )
+                usable += "; or objective: completion" if own == "completions" else ""
+                said = f"{component.name} reads {own}, but objective: {objective} gives {reads}"
+                raise ValueError(f"{said}. Use one of: {usable}")
         return components
 
     @field_validator("plants")
@@ -281,6 +245,12 @@ class Study(Training):
     def levels(self, method: Component) -> list[PrivacyLevel]:
         """The privacy levels that a method is trained at."""
         return [level for level in self.privacy if level == "none" or method.private]  # type: ignore[attr-defined]
+
+    def training_of(self, null: Null) -> tuple[Part, list[Component]]:
+        """What a null trains on, and what is planted there."""
+        if null == "left-out":
+            return "rightly labelled", list(self.plants)
+        return "members", [plant for plant in self.plants if not plant.mislabelled()]  # type: ignore[attr-defined]
 
     def rates(self, method: Component, privacy: PrivacyLevel = "none") -> tuple[float, ...]:
         """The learning rates to try for a method: the given one, or its grid where `auto` stands; 0 trains nothing."""
@@ -364,7 +334,7 @@ class Experiment(Training):
     model: str
     source: str
     data: dict[str, Any]
-    plants: list[_Plant] = []
+    plants: list[PlantField] = []
     method: dict[str, Any]
     privacy: PrivacyLevel
     learning_rate: float
