@@ -22,7 +22,7 @@ from gaussian_privacy import delta_at, epsilon_at, mu_for
 
 ATTACKS = ("loss", "reference", "zlib", "min-k", "min-k++")
 BASE = "b" * 16
-SPLIT_COLUMNS = ("seed", "record_id", "split", "group", "text_key", "slice", "score_id")
+SPLIT_COLUMNS = ("seed", "record_id", "split", "group", "text_key", "slice", "score_id", "copies")
 ENVIRONMENT = {
     "versions": {"torch": "2.13.0", "transformers": "5.23.0", "peft": "0.21.2"},
     "python": "3.11.2",
@@ -81,7 +81,7 @@ def build(
             )
             base_losses |= losses[seed][split]
             groups = [f"group-{split}-{seed}-{at // 2}" if copies else record for at, record in enumerate(ids)]
-            columns = ([seed] * size, ids, [split] * size, groups, ids, [""] * size, ids)
+            columns = ([seed] * size, ids, [split] * size, groups, ids, [""] * size, ids, [1] * size)
             for column, values in zip(SPLIT_COLUMNS, columns, strict=True):
                 split_columns[column] += values
     folder.mkdir(parents=True, exist_ok=True)

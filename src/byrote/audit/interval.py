@@ -215,6 +215,39 @@ def weighted_mean_estimate(
     return Estimate(middle, low, high, len(value), interval, null_value)
 
 
+def difference_of_rates(differences: ArrayLike, level: float = 0.95) -> Estimate:
+    """The mean of N paired differences of two 0-or-1 outcomes, each -1, 0 or 1; null 0.
+
+    Agresti & Min 2005 (Statistics in Medicine 24:729-740): a normal interval with half a pair added to each cell of the
+    two-by-two table, so that it has width, and covers, where hardly a pair differs.
+    """
+    values = np.asarray(differences, dtype=np.float64)
+    if values.ndim != 1 or not np.isin(values, (-1.0, 0.0, 1.0)).all():
+        raise ValueError("paired differences of outcomes are -1, 0 or 1, of shape (N,)")
+    n = len(values)
+    if n < 2:
+        return too_few(n, n)
+    up, down = float((values > 0).sum()), float((values < 0).sum())
+    middle = (up - down) / (n + 2)
+    half = normal_quantile(level) * math.sqrt(up + down + 1 - (up - down) ** 2 / (n + 2)) / (n + 2)
+    low, high = max(middle - half, -1.0), min(middle + half, 1.0)
+    return Estimate(float(values.mean()), low, high, n, "agresti-min", 0.0)
+
+
+def difference_of_estimates(first: Estimate, second: Estimate) -> Estimate:
+    """The difference of two independent estimates, its interval recovered from theirs; null 0, n is the sum of theirs.
+
+    MOVER: Zou & Donner 2008 (Statistics in Medicine 27:1693-1702). Absent where one of the two, or its interval, is.
+    """
+    n = (first.n or 0) + (second.n or 0)
+    known = [limit for one in (first, second) for limit in (one.value, one.low, one.high) if limit is not None]
+    if len(known) < 6:
+        return Estimate.absent(first.reason or second.reason or "one of the two has no interval", n)
+    a, a_low, a_high, b, b_low, b_high = known
+    low, high = math.hypot(a - a_low, b_high - b), math.hypot(a_high - a, b - b_low)
+    return Estimate(a - b, a - b - low, a - b + high, n, "mover", 0.0)
+
+
 def difference_of_means(first: ArrayLike, second: ArrayLike, level: float = 0.95) -> Estimate:
     """The mean of (N,) values less that of (M,) others, records of two independent samples; null 0, n is N + M.
 

@@ -32,7 +32,11 @@ def answer(summary: Summary) -> list[str]:
             return ["No run of this study has ended yet, so there is no answer: run it again and it goes on."]
         return ["No run of this study ended well, so it has no answer. What failed, and why, is listed below."]
     if attack is None:
-        return ["This study asks for no membership attack, so it says nothing about leakage.", *_utility(summary)]
+        return [
+            "This study asks for no membership attack, so it says nothing about leakage.",
+            *excess_sentences(summary),
+            *_utility(summary),
+        ]
     sentences = [
         *_not_guaranteed(summary),
         *_leaks(summary, attack),

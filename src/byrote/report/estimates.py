@@ -147,4 +147,6 @@ def _bounds(row: Row, utilities: Mapping[str, tuple[float, float] | None]) -> tu
         return None
     if row.kind == "utility":
         return None if "-vs-" in row.metric else utilities.get(row.name)
+    if "-excess-vs-" in row.metric:
+        return (-2.0, 2.0)  # a difference of differences
     return (-1.0, 1.0) if "-vs-" in row.metric or row.metric == "auc-lift" else (0.0, 1.0)

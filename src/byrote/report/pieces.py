@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SPLITS = "splits.parquet"
-COLUMNS = ("score_id", "group", "slice", "record_id")
+COLUMNS = ("score_id", "group", "slice", "record_id", "copies")
 LEDGER = "ledger.json"
 SETS = "demonstrations.parquet"
 PIECES = ("scores.parquet", "utility.parquet", "training.json", "cost.json", "environment.json")
@@ -85,13 +85,18 @@ class Part:
     """Which of a plant's records each one is; empty where nothing was planted."""
     records: tuple[str, ...] = ()
     """The records' own ids."""
+    copies: tuple[int, ...] = ()
+    """How often each one was trained on in an epoch."""
 
     def only(self, wanted: Callable[[str], bool]) -> Part:
         """The records whose slice is wanted; this part itself where that is all of them."""
         keep = [wanted(name) for name in self.slices]
         if all(keep):
             return self
-        return Part(*(tuple(compress(column, keep)) for column in (self.ids, self.groups, self.slices, self.records)))
+        ids, groups, slices, records = (
+            tuple(compress(column, keep)) for column in (self.ids, self.groups, self.slices, self.records)
+        )
+        return Part(ids, groups, slices, records, tuple(compress(self.copies, keep)))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -139,10 +144,10 @@ def read_splits(folder: Path) -> dict[int, dict[str, Part]]:
         raise ByroteError(f"{folder} has no {SPLITS}: run the study again to make it.") from None
     except (OSError, ValueError, KeyError):
         raise ByroteError(f"{path} is damaged: run the study again to make it anew; no run is repeated.") from None
-    lists: dict[int, dict[str, list[list[str]]]] = {}
-    for seed, split, score_id, group, slice_, record_id in zip(*table.values(), strict=True):
-        columns = lists.setdefault(int(seed), {}).setdefault(split, [[], [], [], []])
-        for column, value in zip(columns, (score_id, group or record_id, slice_, record_id), strict=True):
+    lists: dict[int, dict[str, list[list[Any]]]] = {}
+    for seed, split, score_id, group, slice_, record_id, copies in zip(*table.values(), strict=True):
+        columns = lists.setdefault(int(seed), {}).setdefault(split, [[] for _ in COLUMNS])
+        for column, value in zip(columns, (score_id, group or record_id, slice_, record_id, copies), strict=True):
             column.append(value)
     return {
         seed: {split: Part(*map(tuple, columns)) for split, columns in parts.items()} for seed, parts in lists.items()

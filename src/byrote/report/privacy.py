@@ -214,6 +214,10 @@ def _outside(summary: Summary) -> list[str]:
             f"{' and '.join(choices).capitalize()} used only records outside the private set (validation and test): "
             "these records have no guarantee."
         )
+    if study.get("plants"):
+        found.append(
+            "Which members the plants took was drawn among all members: the guarantee is that of the planted data."
+        )
     return [
         *found,
         "The training loss and its curve are computed from the members without noise.",

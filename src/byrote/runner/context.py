@@ -46,7 +46,7 @@ class Context:
             base_folder=folder,
         )
         self._drawn: dict[int, Splits] = {}
-        self._planted: dict[tuple[int, tuple[Plant, ...]], Splits] = {}
+        self._planted: dict[int, Splits] = {}
         self._tokenizer: PreTrainedTokenizerBase | None = None
 
     @cached_property
@@ -118,12 +118,12 @@ class Context:
             what["tokenizer"] = self.model.fingerprint
         return self.store.run(f"split-{identity(what)}")
 
-    def splits(self, seed: int, plants: Sequence[Plant] | None = None) -> Splits:
-        """The split of a seed, shared by all methods, with these plants in it; None for the study's."""
-        wanted: tuple[Plant, ...] = tuple(self.study.plants if plants is None else plants)  # type: ignore[arg-type]
-        if (seed, wanted) not in self._planted:
-            self._planted[seed, wanted] = plant_all(wanted, self.drawn(seed), self.labels, seed)
-        return self._planted[seed, wanted]
+    def splits(self, seed: int) -> Splits:
+        """The split of a seed with the study's plants in it, shared by all methods."""
+        if seed not in self._planted:
+            plants: Sequence[Plant] = self.study.plants  # type: ignore[assignment]
+            self._planted[seed] = plant_all(plants, self.drawn(seed), self.labels, seed)
+        return self._planted[seed]
 
     def mislabelled(self, seed: int) -> tuple[Record, ...]:
         """The members and nonmembers of a seed's split that carry a wrong label."""

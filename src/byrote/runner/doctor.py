@@ -19,9 +19,8 @@ from byrote.runner.private_runs import Tested, promised, tested_engine
 from byrote.runner.progress import Progress
 from byrote.store import Store
 from byrote.study import Study, load_study
-from byrote.study.fields import PrivacyLevel
 from byrote.study.model import NOT_IN_A_RUN
-from byrote.study.privacy import Privacy, label_of
+from byrote.study.privacy import Privacy, PrivacyLevel, label_of
 from byrote.types import ByroteError, Splits
 
 if TYPE_CHECKING:

@@ -64,8 +64,11 @@ class MethodRun(Run, ABC):
         """What the method is given, planted copies repeated: what it trains on in one epoch."""
         if self.experiment.trains_on == "test":
             return splits.test
-        wrong_too = self.experiment.trains_on == "members"
-        members = (record for record in splits.members if wrong_too or record.truth is None)
+        part, members = self.experiment.trains_on, splits.members
+        if part == "rightly labelled":
+            members = tuple(record for record in members if record.truth is None)
+        elif part == "relabelled":
+            members = tuple(record.rightly_labelled for record in members)
         return tuple(record for record in members for _ in range(record.copies))
 
     def seed(self, purpose: str) -> int:

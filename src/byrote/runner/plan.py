@@ -25,9 +25,9 @@ from byrote.runner.trained import DIVERGED, STATE
 from byrote.runner.weights import WEIGHTS
 from byrote.store import Store, Trial
 from byrote.study import Study, load_study
-from byrote.study.fields import Part, PrivacyLevel
-from byrote.study.model import trains
-from byrote.study.privacy import label_of
+from byrote.study.fields import Part
+from byrote.study.model import TRAINING_OF, trains
+from byrote.study.privacy import PrivacyLevel, label_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -147,8 +147,9 @@ def _steps(
         state = _state(run, trial=False)
         yield Step(label, level, seed, rate, run.id, state, "run", None if state == "to generate" else seconds)
         for null in study.nulls if study.attacks_of("poisoning") else ():
-            run = _run(study, context, method, privacy, seed, rate, *study.training_of(null))
-            yield Step(label, level, seed, rate, run.id, _state(run, trial=True), f"null {null}", seconds)
+            run = _run(study, context, method, privacy, seed, rate, TRAINING_OF[null])
+            state = _state(run, trial=False)  # what has scores was judged on the wrong labels
+            yield Step(label, level, seed, rate, run.id, state, f"null {null}", seconds)
 
 
 def _run(
@@ -159,7 +160,6 @@ def _run(
     seed: int,
     rate: float,
     part: Part,
-    plants: list[Component] | None = None,
 ) -> MethodRun:
     experiment = study.experiment(
         method,
@@ -169,7 +169,6 @@ def _run(
         model=context.model.fingerprint,
         data=context.data.fingerprint,
         trains_on=part,
-        plants=plants,
     )
     return run_of(context, experiment, method, method.name)
 

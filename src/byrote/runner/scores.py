@@ -15,7 +15,7 @@ from byrote.runner import tables
 from byrote.runner.generations import read_generations, spelled
 from byrote.runner.one import Run
 from byrote.store import identity
-from byrote.types import Record, Splits, TokenStats, Unscorable, text_key
+from byrote.types import Record, Scores, Splits, TokenStats, Unscorable, text_key
 from byrote.utility.base import Observation, Utility
 from byrote.utility.generated import Generated
 
@@ -66,12 +66,19 @@ def _ensure(
 
 
 def _score_rows(attack: Attack, epoch: int, evidence: Sequence[Evidence], members: int) -> Iterator[dict[str, Any]]:
-    """One row per record."""
+    """One row per record. What is learned of rightly labelled records is asked of these alone; of others likewise."""
     if isinstance(attack, FittedAttack):
-        scores = score_set(attack, evidence, [at < members for at in range(len(evidence))])
+        for wrong in (False, True):
+            places = [at for at, one in enumerate(evidence) if (one.record.truth is not None) == wrong]
+            part = [evidence[at] for at in places]
+            scores = score_set(attack, part, [at < members for at in places])
+            yield from _rows_of(attack, epoch, part, scores)
     else:
         assert isinstance(attack, MembershipAttack | PoisoningMeasure)
-        scores = score_all(attack, evidence)
+        yield from _rows_of(attack, epoch, evidence, score_all(attack, evidence))
+
+
+def _rows_of(attack: Attack, epoch: int, evidence: Sequence[Evidence], scores: Scores) -> Iterator[dict[str, Any]]:
     for one, value, reason in zip(evidence, scores.values.tolist(), scores.reasons, strict=True):
         yield {
             "epoch": epoch,
@@ -109,7 +116,8 @@ def ensure_utility(run: Run, measures: Sequence[Utility], splits: Splits, epochs
                 }
                 key = text_key(record.text)
                 text = said.get((key, spelled(generated))) if generated else None
-                seen = Observation(record, stats[key], run.context.labels, text)
+                labels = run.context.labels
+                seen = Observation(record, _read_for(record, stats[key], labels), labels, text)
                 try:
                     rows.append({**row, "statistics": measure.measure(seen), "reason": ""})
                 except Unscorable as unscorable:
@@ -119,12 +127,15 @@ def ensure_utility(run: Run, measures: Sequence[Utility], splits: Splits, epochs
 
 def _evidence(run: Run, record: Record, stats: dict[str, TokenStats], base: dict[str, TokenStats]) -> Evidence:
     key, labels = text_key(record.text), run.context.labels
-    found, untuned = stats[key], base.get(key)
-    if labels and record.label is not None:  # a text is scored once, whatever label a plant gives it
-        at = labels.index(record.label)
-        found, untuned = found.of_class(at), untuned and untuned.of_class(at)
+    found = _read_for(record, stats[key], labels)
+    untuned = _read_for(record, base[key], labels) if key in base else None
     of: Literal["text", "completion"] = "completion" if run.experiment.objective == "completion" else "text"
     return Evidence(record, found, untuned, of)
+
+
+def _read_for(record: Record, stats: TokenStats, labels: Sequence[str]) -> TokenStats:
+    """A text's statistics read for the record's own label: it is scored once, whatever label a plant gives it."""
+    return stats.of_class(labels.index(record.label)) if labels and record.label is not None else stats
 
 
 @cache

@@ -26,9 +26,9 @@ from byrote.runner.rates import best_rate, beyond, next_rate, trial_part
 from byrote.runner.scores import ensure_poisoning, ensure_scores, ensure_utility
 from byrote.store import Cell, Locked, Manifest, Store, Trial, atomic_path, sweep
 from byrote.study import Study, as_spec, load_study
-from byrote.study.fields import Part, PrivacyLevel
-from byrote.study.model import trains
-from byrote.study.privacy import label_of, settings_of
+from byrote.study.fields import Part
+from byrote.study.model import TRAINING_OF, trains
+from byrote.study.privacy import PrivacyLevel, label_of, settings_of
 from byrote.types import ByroteError, Diverged, Record, Splits, StudyError
 
 SPLITS, ERRORS = "splits.parquet", "errors.txt"
@@ -194,14 +194,14 @@ class StudyRun:
         failed: list[str] = []
         mislabelled = self.context.mislabelled(seed)
         for null in self.study.nulls if self.study.attacks_of("poisoning") else ():
-            part, plants = self.study.training_of(null)
-            run = self._trained(method, privacy, seed, rate, part, plants, said=f", {null} null")
+            run = self._trained(method, privacy, seed, rate, TRAINING_OF[null], said=f", {null} null")
             try:
-                self.worked += run.ensure(self.context.splits(seed, plants), mislabelled)  # type: ignore[arg-type]
+                self.worked += run.ensure(self.context.splits(seed), mislabelled)
             except Locked:
                 raise
-            except ByroteError as error:
-                failed.append(f"The null {null} could not be trained: {error}")
+            except Exception as error:  # the cell itself is finished, and stays so
+                said = str(error) if isinstance(error, ByroteError) else f"{type(error).__name__}: {error}"
+                failed.append(f"The null {null} could not be trained: {' '.join(said.split())}")
                 continue
             epochs = range(1, run.history()["epochs"] + 1)
             self._poisoning(run, mislabelled, epochs)
@@ -224,7 +224,6 @@ class StudyRun:
         seed: int,
         rate: float,
         trains_on: Part = "members",
-        plants: list[Component] | None = None,
         *,
         said: str = "",
     ) -> MethodRun:
@@ -236,7 +235,6 @@ class StudyRun:
             model=self.context.model.fingerprint,
             data=self._data,
             trains_on=trains_on,
-            plants=plants,
         )
         level = "" if privacy == "none" else f", {privacy.named()}"
         label = f"{method.name}{level}{said}"

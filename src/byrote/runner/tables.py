@@ -77,7 +77,7 @@ def seconds_of(table: pa.Table) -> float:
 
 
 def splits_table(splits: Splits) -> pa.Table:
-    """One row per record: record_id, split, group, text_key, slice, score_id."""
+    """One row per record: record_id, split, group, text_key, slice, score_id, copies."""
     import pyarrow as pa
 
     rows = [(name, record) for name, records in splits.parts() for record in records]
@@ -89,6 +89,7 @@ def splits_table(splits: Splits) -> pa.Table:
             "text_key": [text_key(record.text) for _, record in rows],
             "slice": [record.slice for _, record in rows],
             "score_id": [record.score_id for _, record in rows],
+            "copies": [record.copies for _, record in rows],
         }
     )
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError
+from pydantic import BeforeValidator, Field, PlainSerializer
 
-from byrote.registry import Component, explain, make
-from byrote.study.privacy import ELSEWHERE as PRIVACY_ELSEWHERE
-from byrote.study.privacy import Privacy
+from byrote.registry import Component, make
 from byrote.types import StudyError
 
 Rate = Annotated[float, Field(gt=0, le=100)]
@@ -17,24 +15,9 @@ Null = Literal["left-out", "rightly-labelled"]
 """A training that cannot have learned wrong labels: without these records, or with their true labels."""
 
 
-def _read_privacy(value: Any) -> Any:
-    """`none`, or the settings of a level; every mistake in words."""
-    if value == "none" or isinstance(value, Privacy):
-        return value
-    if not isinstance(value, dict):
-        raise ValueError(f"a privacy level is none, or a mapping such as {{epsilon: 8}}; got {value!r}")
-    for key in value:
-        if key in PRIVACY_ELSEWHERE:
-            raise ValueError(f"unknown setting {key!r}: byrote calls it {PRIVACY_ELSEWHERE[key]!r}")
-    try:
-        return Privacy.model_validate(value)
-    except ValidationError as error:
-        raise ValueError(explain(error, Privacy.model_fields, "privacy").removeprefix("privacy: ")) from None
-
-
-PrivacyLevel = Annotated[Literal["none"] | Privacy, BeforeValidator(_read_privacy)]
-Part = Literal["members", "rightly labelled", "test"]
-"""What a run trains on: its members, those of them without a wrong label, or (a private trial) the test records."""
+Part = Literal["members", "rightly labelled", "relabelled", "test"]
+"""What a run trains on: its members, those of them without a wrong label, all of them under their true labels, or (a
+private trial) the test records."""
 
 
 def _reads(room: str) -> BeforeValidator:

@@ -21,11 +21,10 @@ from byrote.study.fields import (
     Null,
     Part,
     PlantField,
-    PrivacyLevel,
     UtilityField,
     as_spec,
 )
-from byrote.study.privacy import Privacy
+from byrote.study.privacy import Privacy, PrivacyLevel
 
 # The part of a run's identity that stands for byrote's own training code: raised whenever the
 # same experiment would give other weights than before, so that old runs are not taken for new.
@@ -94,6 +93,8 @@ ATTACKS = {
     "tokens": ("loss", "reference", "zlib", "min-k", "min-k++"),
     "labels": ("loss", "reference", "confidence-margin", "modified-entropy"),
 }
+TRAINING_OF: dict[Null, Part] = {"left-out": "rightly labelled", "rightly-labelled": "relabelled"}
+"""What the nulls of wrong labels train on."""
 POISONING = ("mislabelled-prediction", "mislabelled-loss")
 """Asked as well where a study plants wrong labels."""
 UTILITY = {"tokens": ("perplexity",), "labels": ("accuracy", "macro-f1", "cross-entropy")}
@@ -246,12 +247,6 @@ class Study(Training):
         """The privacy levels that a method is trained at."""
         return [level for level in self.privacy if level == "none" or method.private]  # type: ignore[attr-defined]
 
-    def training_of(self, null: Null) -> tuple[Part, list[Component]]:
-        """What a null trains on, and what is planted there."""
-        if null == "left-out":
-            return "rightly labelled", list(self.plants)
-        return "members", [plant for plant in self.plants if not plant.mislabelled()]  # type: ignore[attr-defined]
-
     def rates(self, method: Component, privacy: PrivacyLevel = "none") -> tuple[float, ...]:
         """The learning rates to try for a method: the given one, or its grid where `auto` stands; 0 trains nothing."""
         if not trains(method):
@@ -270,12 +265,8 @@ class Study(Training):
         model: str,
         data: str,
         trains_on: Part = "members",
-        plants: list[Component] | None = None,
     ) -> Experiment:
-        """The experiment of one cell; `model` and `data` are the fingerprints of what was loaded.
-
-        `plants` are those of the study where None.
-        """
+        """The experiment of one cell; `model` and `data` are the fingerprints of what was loaded."""
         settings = {name: getattr(self, name) for name in Training.model_fields}
         if not trains(method):
             settings = {name: settings[name] for name in UNTRAINED} | {"epochs": 1}
@@ -285,7 +276,7 @@ class Study(Training):
             model=model,
             source=data,
             data=_identity_of_data(self.data),
-            plants=self.plants if plants is None else plants,
+            plants=self.plants,
             method=as_spec(method.model_copy(update=NOT_IN_A_RUN)),
             privacy=privacy,
             learning_rate=learning_rate,
