@@ -16,7 +16,7 @@ from byrote.report.poisoning_rows import CONTROL, MIRRORED
 from byrote.report.results import Results
 from byrote.report.rows import Row
 from byrote.report.summary import Summary
-from byrote.report.wrong_labels import MARGIN, PoisoningIndex, excess_sentences, wrong_labels_of
+from byrote.report.wrong_labels import MARGIN, PoisoningIndex, excess_sentences, standard_error, wrong_labels_of
 from byrote.runner.context import Context
 from byrote.runner.progress import Progress
 from byrote.runner.study import run
@@ -172,7 +172,7 @@ def test_the_report_shows_them_beside_their_nulls(done: Done) -> None:
 
 def test_thirty_wrong_labels_have_the_published_standard_error() -> None:
     """Ma 2024's 30 against 30: 0.075."""
-    assert round(((30 + 30 + 1) / (12 * 30 * 30)) ** 0.5, 3) == 0.075
+    assert round(standard_error(30, 30), 3) == 0.075
 
 
 def test_a_second_run_does_nothing_and_one_null_can_be_left_out(
@@ -225,16 +225,17 @@ def test_seeds_are_pooled_and_privacy_is_compared(tmp_path: Path, monkeypatch: p
     ]
     assert pooled is not None and pooled.value == pytest.approx(np.mean(single)) and len(single) == 2
     falls = index.get(private, measure, "share-excess-vs-none")
-    assert falls is not None and falls.high is not None and falls.high < 0
-    assert any("Privacy lowers that excess" in sentence for sentence in excess_sentences(summary))
+    assert falls is not None and falls.value is not None and falls.high is not None and falls.value < 0
+    said = any("Privacy lowers that excess" in sentence for sentence in excess_sentences(summary))
+    assert said == (falls.high < 0)  # two seeds, and noise of the system's own: not shown every time
     # Whatever private numbers show, the section says how far they are resolved.
     section = wrong_labels_of(summary)
     row = index.get(private, measure, "share-vs-left-out")
     assert section is not None and row is not None and row.low is not None and row.high is not None
-    said = " ".join(section.statements)
+    statements = " ".join(section.statements)
     inside = row.low >= -MARGIN and row.high <= MARGIN
-    assert ("lies within ±0.05 of 0" in said) == inside
-    assert ("it would take about so many" in said) == (not inside and row.low <= 0 <= row.high)
+    assert ("lies within ±0.05 of 0" in statements) == inside
+    assert ("it would take about so many" in statements) == (not inside and row.low <= 0 <= row.high)
 
 
 def test_two_untrained_models_differ_by_nothing() -> None:

@@ -1,21 +1,13 @@
-"""What every built-in base model is, and where byrote keeps files that it made."""
+"""What every built-in base model is."""
 
 from __future__ import annotations
 
-import os
 from abc import abstractmethod
 from pathlib import Path
 from typing import ClassVar
 
 from byrote.registry import Component
-
-
-def cache_folder() -> Path:
-    """BYROTE_CACHE, or `byrote` in XDG_CACHE_HOME, or ~/.cache/byrote. It need not exist yet."""
-    chosen = os.environ.get("BYROTE_CACHE")
-    if chosen:
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "byrote"
+from byrote.types import StudyError
 
 
 class BuiltinModel(Component):
@@ -31,3 +23,14 @@ class BuiltinModel(Component):
 
         Nothing is fetched or converted yet. Raises StudyError that says what to install or run.
         """
+
+
+class ShippedModel(BuiltinModel):
+    """A model whose files lie inside the package, in the folder of its name."""
+
+    def locate(self) -> str:
+        """The folder inside the installed package."""
+        folder = Path(__file__).parent / self.name.removeprefix("builtin:")
+        if not (folder / "config.json").is_file():
+            raise StudyError(f"this installation of byrote lacks the files of {self.name}; install byrote again")
+        return str(folder)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from byrote.models.base import cache_folder
+from byrote.cache import cache_folder
 
 # What decides a model's behaviour; notes and training records beside it do not.
 PARTS = (

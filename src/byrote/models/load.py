@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from byrote.cache import cache_folder
 from byrote.models import fingerprint, gguf, hub
-from byrote.models.base import BuiltinModel, cache_folder
+from byrote.models.base import BuiltinModel
 from byrote.registry import make, names, nearest
 from byrote.types import StudyError
 
@@ -180,6 +181,8 @@ def _load_weights(
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
+    if not labels and _is_encoder(folder):
+        raise StudyError(_not_causal(reference))
     loader: Any = AutoModelForSequenceClassification if labels else AutoModelForCausalLM
     changed: dict[str, Any] = {}
     if dropout is not None:
@@ -207,6 +210,24 @@ def _load_weights(
             f"{wrong[0]}. Is this a {kind}, and is the folder complete?"
         )
     return model  # type: ignore[no-any-return]
+
+
+def _is_encoder(folder: Path) -> bool:
+    """Whether its tokens see those after them. transformers would load BERT as a language model nevertheless."""
+    from transformers import CONFIG_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
+
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    known = config.get("model_type") in CONFIG_MAPPING
+    if not known or config.get("is_decoder"):
+        return False
+    return CONFIG_MAPPING[config["model_type"]] in MODEL_FOR_MASKED_LM_MAPPING
+
+
+def _not_causal(reference: str) -> str:
+    return (
+        f"{reference} is not a causal language model, which objectives lm and completion need; "
+        "an encoder can be tuned with objective: classification"
+    )
 
 
 def _dropouts(reference: str, folder: Path, dropout: float) -> dict[str, float]:
@@ -270,10 +291,7 @@ def _plain_errors(reference: str, folder: Path, labels: Sequence[str]) -> Iterat
         if "Unrecognized configuration class" in str(error):
             if labels:
                 raise StudyError(f"{reference}: transformers has no classifier of this kind of model") from None
-            raise StudyError(
-                f"{reference} is not a causal language model, which objectives lm and completion need; "
-                "an encoder can be tuned with objective: classification"
-            ) from None
+            raise StudyError(_not_causal(reference)) from None
         raise StudyError(
             f"{reference} cannot be loaded from {folder}: {type(error).__name__}: {hub.first_line(error)}"
         ) from None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from byrote.objectives.batching import Batch
@@ -37,6 +38,7 @@ class Decoder:
         self.softcap: float | None = getattr(config, "final_logit_softcapping", None)
         self.scale: float = getattr(config, "logit_scale", None) or 1.0
         self.scale /= getattr(config, "logits_scaling", None) or 1.0
+        self._past: Cache | None = None
 
     @contextlib.contextmanager
     def _taking_rows(self) -> Iterator[list[torch.Tensor]]:
@@ -55,8 +57,31 @@ class Decoder:
     def hidden(self, batch: Batch) -> torch.Tensor:
         """(B, T, d): what enters the head at each token of the text; virtual positions are cut off."""
         with self._taking_rows() as taken:
-            self.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
+            if self._past is None:
+                self.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
+            else:
+                self._continue(batch, copy.deepcopy(self._past))  # the model adds to the one that it is given
         return taken[0][:, -batch.input_ids.shape[1] :]
+
+    def after(self, ids: Sequence[int], device: str | torch.device) -> Decoder:
+        """This decoder once it has read `ids`: the texts of its batches are what comes after them.
+
+        The keys and values of `ids` are computed once for all. Not for a model with virtual tokens, which
+        would enter again with every batch.
+        """
+        import torch
+
+        continued = copy.copy(self)
+        continued._past = self.next_logits(torch.tensor([list(ids)], dtype=torch.int64, device=device), None)[1]
+        return continued
+
+    def _continue(self, batch: Batch, past: Cache) -> None:
+        import torch
+
+        past.batch_repeat_interleave(len(batch.input_ids))
+        read = batch.attention_mask.new_ones((len(batch.input_ids), past.get_seq_length()))
+        mask = torch.cat([read, batch.attention_mask], dim=1)
+        self.model(input_ids=batch.input_ids, attention_mask=mask, past_key_values=past, use_cache=True)
 
     def rows(self, batch: Batch) -> torch.Tensor:
         """(R, d): the hidden rows that predict the batch's R targets, examples one after another."""
@@ -115,7 +140,7 @@ class Decoder:
 
         with torch.no_grad():
             whole = self.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False).logits
-            tolerance = TOLERANCE if whole.dtype == torch.float32 else HALF_TOLERANCE
+            tolerance = tolerance_of(whole)
             whole = batch.rows(whole[:, -batch.input_ids.shape[1] :]).float()
             ours = self.logits(self.rows(batch)).float()
         worst = float((whole - ours).abs().max()) if whole.numel() else 0.0
@@ -125,6 +150,13 @@ class Decoder:
                 f"{type(self.model).__name__}: byrote's logits differ from the model's own by {worst:.2g}. "
                 "The model changes its logits after the head in a way byrote does not know; please report its name."
             )
+
+
+def tolerance_of(values: torch.Tensor) -> float:
+    """How far two ways to compute these values may lie apart, as a share of the largest."""
+    import torch
+
+    return TOLERANCE if values.dtype == torch.float32 else HALF_TOLERANCE
 
 
 def loss_of_rows(logits: torch.Tensor, targets: torch.Tensor, owner: torch.Tensor, examples: int) -> torch.Tensor:

@@ -11,7 +11,7 @@ from byrote.report.accounts import banners
 from byrote.report.evidence import Evidence
 from byrote.report.limits import crossed
 from byrote.report.measures import Attack, label, level_label, unknown
-from byrote.report.pieces import LEDGER, SPLITS
+from byrote.report.pieces import LEDGER, SETS, SPLITS
 from byrote.report.rows import Row
 from byrote.store import Cell
 
@@ -77,7 +77,7 @@ def _damage(evidence: Evidence) -> Iterator[str]:
             )
         scored = [a for a in evidence.attacks if not (a.null_is_stated and run_id in bases)]
         needed = [*(["scores.parquet"] if scored else []), *(["utility.parquet"] if evidence.utilities else [])]
-        for missing in (name for name in pieces.missing if name in needed and run_id in names):
+        for missing in (name for name in pieces.missing if name in (*needed, SETS) and run_id in names):
             yield f"{missing} of run {run_id} ({names[run_id]}) is missing. Run the study again to make it."
 
 
@@ -133,7 +133,9 @@ def null_ranges(evidence: Evidence) -> list[str]:
 def _null_range(evidence: Evidence, attack: Attack) -> str:
     for cell in evidence.done():
         end = evidence.last_epoch(cell)
-        sides = evidence.sides(cell, attack, end) if cell.method != "none" and end is not None else None
+        if cell.method == "none" or end is None:
+            continue
+        sides = evidence.sides(cell, attack, end, sets=False)
         scored = sides.scored() if sides is not None else None
         if scored is None or not len(scored.members) or not len(scored.nonmembers) or scored.shared_groups:
             continue

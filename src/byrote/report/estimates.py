@@ -13,6 +13,7 @@ from byrote.audit.interval import pool_over_seeds
 from byrote.audit.roc import tpr_at_fpr
 from byrote.report.evidence import Evidence, Sides
 from byrote.report.measures import Attack
+from byrote.report.pieces import SETS
 from byrote.report.poisoning_rows import poisoning_rows
 from byrote.report.privacy_rows import account_rows, versus_rows
 from byrote.report.rows import COSTS, RATES, Row, blank_row, filled
@@ -57,7 +58,8 @@ def membership_rows(evidence: Evidence, cell: Cell, attack: Attack, epoch: int, 
     blank = replace(blank_row(evidence, cell, epoch, "membership", attack), slice=slice_)
     sides, base = evidence.sides(cell, attack, epoch, slice_), evidence.base_sides(cell, attack, slice_)
     if sides is None:
-        reason = evidence.pieces[cell.run_id].unreadable("scores.parquet") or "not scored at this epoch"
+        pieces = evidence.pieces[cell.run_id]
+        reason = pieces.unreadable("scores.parquet") or pieces.unreadable(SETS) or "not scored at this epoch"
         yield replace(blank, metric="auc", reason=reason)
         return
     scored = sides.scored()

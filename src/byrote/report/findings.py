@@ -35,6 +35,11 @@ class Configuration:
         return [cell for cell in self.cells if cell.status == "done"]
 
     @property
+    def trained(self) -> bool:
+        """Whether a run of it changed the model: one that only shows records has no learning rate."""
+        return any(cell.learning_rate is not None for cell in self.done)
+
+    @property
     def private(self) -> bool:
         return self.privacy != "none"
 

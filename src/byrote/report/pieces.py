@@ -7,7 +7,7 @@ needs it says so. Nothing is estimated in this module.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import compress
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 SPLITS = "splits.parquet"
 COLUMNS = ("score_id", "group", "slice", "record_id")
 LEDGER = "ledger.json"
+SETS = "demonstrations.parquet"
 PIECES = ("scores.parquet", "utility.parquet", "training.json", "cost.json", "environment.json")
 
 
@@ -108,6 +109,8 @@ class Pieces:
     environment: dict[str, Any] = field(default_factory=dict)
     ledger: Ledger | None = None
     """The privacy account; None where the run is not private, and where the account cannot be read."""
+    sets: Mapping[str, str] = field(default_factory=dict)
+    """The set of each record, by id, where records were scored in sets that share a context."""
     broken: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
 
@@ -160,6 +163,9 @@ def read_pieces(run: RunFolder) -> Pieces:
     ledger, problem = _ledger(run)
     if problem:
         (broken if (run.path / LEDGER).exists() else missing).append(LEDGER)
+    sets = _read(run, SETS)
+    if sets is None and ((run.path / SETS).exists() or "sets" in found.get("training", {})):
+        (broken if (run.path / SETS).exists() else missing).append(SETS)
     return Pieces(
         run_id=run.id,
         scores=_scores(found.get("scores")),
@@ -168,6 +174,7 @@ def read_pieces(run: RunFolder) -> Pieces:
         cost=found.get("cost", {}),
         environment=found.get("environment", {}),
         ledger=ledger,
+        sets={} if sets is None else dict(zip(*(sets[name].to_pylist() for name in ("record_id", "set")), strict=True)),
         broken=tuple(broken),
         missing=tuple(missing),
     )

@@ -55,7 +55,7 @@ def summary_lines(summary: Summary) -> list[Line]:
             null=_null_of(summary, one),
             tpr=_tpr(summary, one),
             parameters=_parameters(one),
-            training=Value(seconds(one.cost.get("train_seconds"))),
+            training=Value(_training(one)),
             verdict=ABSENT if one.configuration.method == "none" else summary.verdict(one),
             finding=one,
         )
@@ -142,7 +142,7 @@ def _tpr(summary: Summary, one: Finding) -> Value:
     attack, at = summary.headline, summary.tpr_rate
     row = one.tpr.get(attack, {}).get(at) if attack is not None and at is not None else None
     if row is None or row.value is None:
-        return Value(ABSENT, (row.reason,) if row else ())
+        return Value(ABSENT, tuple(row.reason.split(", ")) if row else ())  # a line for each clause: columns are narrow
     small = [limits(row.estimate)]
     if _common_tpr_null(summary) is None and row.null_value is not None:
         small.append(_null(row.null_value))
@@ -210,13 +210,17 @@ def _cost(one: Finding) -> CostLine:
         label=one.configuration.label,
         trainable=count(trainable),
         share=percent(trainable / total) if trainable is not None and total else ABSENT,
-        training=seconds(cost.get("train_seconds")),
+        training=_training(one),
         speed=f"{speed:,.0f}" if speed is not None else ABSENT,
         memory=size(cost.get("peak_memory_bytes")),
         stored=size(cost.get("stored_bytes")),
         scoring=seconds(cost.get("scoring_seconds"))
         + (f", generating {seconds(generation)}" if generation is not None else ""),
     )
+
+
+def _training(one: Finding) -> str:
+    return seconds(one.cost.get("train_seconds")) if one.configuration.trained else ABSENT
 
 
 def _utility(row: Row | None) -> Value:

@@ -12,7 +12,7 @@ from byrote.audit.interval import rate_estimate, too_few, weighted_mean_estimate
 from byrote.audit.jackknife import jackknife_estimate
 from byrote.report.evidence import Evidence
 from byrote.report.measures import Utility
-from byrote.report.pieces import Column, Part, Series
+from byrote.report.pieces import SETS, Column, Part, Series
 from byrote.report.rows import Row, blank_row, filled
 from byrote.store import Cell
 from byrote.types import Estimate, Floats
@@ -22,10 +22,11 @@ def utility_row(evidence: Evidence, cell: Cell, utility: Utility, epoch: int) ->
     """One utility measure on the test records; its null is the untuned base model on the same records."""
     blank = replace(blank_row(evidence, cell, epoch, "utility", utility), metric=utility.metric)
     column = _column(evidence, cell.run_id, utility, epoch)
-    if column is None:
-        reason = evidence.pieces[cell.run_id].unreadable("utility.parquet") or "not measured at this epoch"
+    pieces = evidence.pieces[cell.run_id]
+    if column is None or pieces.unreadable(SETS):
+        reason = pieces.unreadable("utility.parquet") or pieces.unreadable(SETS) or "not measured at this epoch"
         return replace(blank, reason=reason)
-    test = evidence.part(cell.seed, "test")
+    test = evidence.resampled(cell, evidence.part(cell.seed, "test"))
     rows, null = column.take(test.ids), None
     keep = _measured(rows)
     base = _column(evidence, cell.base_run_id, utility, 0) if cell.method != "none" else None

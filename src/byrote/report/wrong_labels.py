@@ -166,7 +166,7 @@ def _sizes(summary: Summary) -> list[str]:
         "They are left out of all other numbers of this report."
     ]
     if members < FEW and nonmembers:
-        error = math.sqrt((members + nonmembers + 1) / (12 * members * nonmembers))
+        error = standard_error(members, nonmembers)
         sentences.append(
             f"{members} mislabelled members show little: around 0.5 an AUC of theirs has a standard error of about "
             f"{error:.3f} in one seed. Hundreds are better."
@@ -177,6 +177,11 @@ def _sizes(summary: Summary) -> list[str]:
             "records."
         )
     return sentences
+
+
+def standard_error(members: int, nonmembers: int) -> float:
+    """The standard error of an AUC of 0.5: that of the rank sum of Mann and Whitney (1947)."""
+    return math.sqrt((members + nonmembers + 1) / (12 * members * nonmembers))
 
 
 def _within(summary: Summary, index: PoisoningIndex) -> list[str]:

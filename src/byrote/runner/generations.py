@@ -62,7 +62,7 @@ def ensure_generations(run: Run, target: Target, epoch: int, records: Sequence[R
                 progress.check()
 
             started, before = time.monotonic(), folder.read_table(name)
-            said = target.generate(part, decoding, advance)
+            said = run.generate(target, part, decoding, advance)
             known |= {(text_key(one.text), how): text for one, text in zip(part, said, strict=True)}
             seconds = time.monotonic() - started + (0.0 if before is None else tables.seconds_of(before))
             folder.write_table(name, tables.generations_table(known, seconds))

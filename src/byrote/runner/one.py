@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from byrote.runner import tables
@@ -12,7 +12,7 @@ from byrote.runner.environment import describe
 from byrote.runner.generations import ensure_generations, generation_seconds, has_generations
 from byrote.store import RunFolder, identity
 from byrote.study import BaseExperiment, Experiment
-from byrote.types import Record, TokenStats, text_key
+from byrote.types import Decoding, Generation, Record, TokenStats, text_key
 
 if TYPE_CHECKING:
     from torch import nn
@@ -65,12 +65,20 @@ class Run:
             progress.check()
 
         found = target.token_stats(list(texts.values()), advance)
-        seconds = time.monotonic() - started
+        self.keep_stats(epoch, dict(zip(texts, found, strict=True)), time.monotonic() - started)
+
+    def keep_stats(self, epoch: int, found: Mapping[str, TokenStats], seconds: float) -> None:
+        """Put what a pass of so many seconds found beside what is on disk."""
         table = self.folder.read_table(stats_name(epoch))
         known = {} if table is None else tables.stats_from(table)
-        known |= dict(zip(texts, found, strict=True))
         seconds += 0.0 if table is None else tables.seconds_of(table)
-        self.folder.write_table(stats_name(epoch), tables.stats_table(known, seconds))
+        self.folder.write_table(stats_name(epoch), tables.stats_table({**known, **found}, seconds))
+
+    def generate(
+        self, target: Target, records: Sequence[Record], decoding: Decoding, advance: Callable[[int, int], None]
+    ) -> list[Generation]:
+        """What the model of this run answers to the prompts of these records."""
+        return target.generate(records, decoding, advance)
 
     def target(self, model: nn.Module, remember: bool = False) -> Target:
         """The scoring pass over a model of this run, checked against the model's own logits."""

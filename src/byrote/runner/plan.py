@@ -14,23 +14,26 @@ from byrote.methods.base import Method
 from byrote.registry import Component
 from byrote.runner.context import Context
 from byrote.runner.generations import read_generations, spelled
+from byrote.runner.in_context import run_of
+from byrote.runner.method_run import MethodRun
 from byrote.runner.one import COST, EXPERIMENT, HISTORY
 from byrote.runner.progress import Progress
 from byrote.runner.rates import best_rate, next_rate, trial_part
 from byrote.runner.scores import SCORES, UTILITY
 from byrote.runner.study import default_folder
-from byrote.runner.trained import DIVERGED, STATE, TrainedRun
+from byrote.runner.trained import DIVERGED, STATE
 from byrote.runner.weights import WEIGHTS
 from byrote.store import Store, Trial
 from byrote.study import Study, load_study
 from byrote.study.fields import Part, PrivacyLevel
+from byrote.study.model import trains
 from byrote.study.privacy import label_of
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 
-WAITING = ("goes on", "to train", "to generate")
+WAITING = ("goes on", "to train", "to score", "to generate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +44,11 @@ class Step:
     privacy: str
     seed: int
     learning_rate: float | None
-    """None for the best of those that are still to be tried."""
+    """None for the best of those that are still to be tried; 0 where nothing is trained."""
     run_id: str
     state: str
-    """"done", "diverged", "goes on" (it was interrupted), "to generate" (with its kept weights) or "to train"."""
+    """"done", "diverged", "goes on" (it was interrupted), "to train", "to score" (where nothing is trained) or
+    "to generate" (with what is kept)."""
     purpose: str
     """"run", "trial" for one rate of `learning_rate: auto`, or "null ..." of wrong labels."""
     seconds: float | None
@@ -75,13 +79,17 @@ class Plan:
                 step.method,
                 step.privacy,
                 str(step.seed),
-                "the best" if step.learning_rate is None else f"{step.learning_rate:g}",
+                _rate(step.learning_rate),
                 step.purpose,
                 step.run_id,
                 step.state,
                 about if step in waiting else "",
             )
         return table
+
+
+def _rate(rate: float | None) -> str:
+    return "the best" if rate is None else f"{rate:g}" if rate else "none"
 
 
 def plan(
@@ -117,8 +125,8 @@ def _steps(
 ) -> Iterator[Step]:
     """Those of one cell."""
     assert isinstance(method, Method)
-    per_member = speeds.get(method.name)
-    seconds = None if per_member is None else per_member * study.epochs * study.data.members
+    per_member, epochs = speeds.get(method.name), study.epochs if trains(method) else 1
+    seconds = None if per_member is None else per_member * epochs * study.data.members
     label, level = f"{method.name} {method.settings()}".strip(), label_of(privacy)
     rates = study.rates(method, privacy)
     trials: list[Trial] = []
@@ -152,7 +160,7 @@ def _run(
     rate: float,
     part: Part,
     plants: list[Component] | None = None,
-) -> TrainedRun:
+) -> MethodRun:
     experiment = study.experiment(
         method,
         privacy,
@@ -163,16 +171,16 @@ def _run(
         trains_on=part,
         plants=plants,
     )
-    return TrainedRun(context, experiment, method, method.name)
+    return run_of(context, experiment, method, method.name)
 
 
-def _trial(run: TrainedRun, rate: float) -> Trial:
+def _trial(run: MethodRun, rate: float) -> Trial:
     """What is known of a rate; no validation loss where it diverged or was not tried yet."""
     validation = run.history().get("validation")
     return Trial(learning_rate=rate, run_id=run.id, validation_loss=validation[-1]["loss"] if validation else None)
 
 
-def _state(run: TrainedRun, *, trial: bool) -> str:
+def _state(run: MethodRun, *, trial: bool) -> str:
     if run.folder.intact(DIVERGED):
         return "diverged"
     # A trial scores the validation records alone; what has scores or measurements was wanted whole.
@@ -180,7 +188,10 @@ def _state(run: TrainedRun, *, trial: bool) -> str:
         known = {how for _, how in read_generations(run.folder, run.history()["epochs"])}
         if trial or all(spelled(how) in known for how in run.context.decodings):
             return "done"
-        return "to generate" if run.folder.intact_folder(WEIGHTS) else "to train"
+        kept = not trains(run.method) or run.folder.intact_folder(WEIGHTS)
+        return "to generate" if kept else "to train"
+    if not trains(run.method):
+        return "to score"
     return "goes on" if run.folder.intact(STATE) else "to train"
 
 

@@ -18,14 +18,16 @@ from byrote.runner import tables
 from byrote.runner.context import Context
 from byrote.runner.environment import describe
 from byrote.runner.generations import cut_off
+from byrote.runner.in_context import run_of
+from byrote.runner.method_run import MethodRun
 from byrote.runner.one import BaseRun, Run
 from byrote.runner.progress import Progress
 from byrote.runner.rates import best_rate, beyond, next_rate, trial_part
 from byrote.runner.scores import ensure_poisoning, ensure_scores, ensure_utility
-from byrote.runner.trained import TrainedRun
 from byrote.store import Cell, Locked, Manifest, Store, Trial, atomic_path, sweep
 from byrote.study import Study, as_spec, load_study
 from byrote.study.fields import Part, PrivacyLevel
+from byrote.study.model import trains
 from byrote.study.privacy import label_of, settings_of
 from byrote.types import ByroteError, Diverged, Record, Splits, StudyError
 
@@ -170,7 +172,8 @@ class StudyRun:
         tried = self._try_rates(method, privacy, cell, splits, rates) if len(rates) > 1 else []
         rate = best_rate(tried) if tried else rates[0]
         answer = self._trained(method, privacy, cell.seed, rate)
-        cell = cell.model_copy(update={"run_id": answer.id, "learning_rate": rate, "tried": tried})
+        found = {"run_id": answer.id, "learning_rate": rate if trains(method) else None, "tried": tried}
+        cell = cell.model_copy(update=found)
         keep = study.keep == "all" or (study.keep == "adapters" and method.is_adapter)
         self.worked += answer.ensure(splits, splits.all(), keep=keep, prompts=splits.test)
         history = answer.history()
@@ -224,7 +227,7 @@ class StudyRun:
         plants: list[Component] | None = None,
         *,
         said: str = "",
-    ) -> TrainedRun:
+    ) -> MethodRun:
         experiment = self.study.experiment(
             method,
             privacy,
@@ -237,7 +240,7 @@ class StudyRun:
         )
         level = "" if privacy == "none" else f", {privacy.named()}"
         label = f"{method.name}{level}{said}"
-        return TrainedRun(
+        return run_of(
             self.context, experiment, method, label + (f" (seed {seed})" if len(self.study.seeds) > 1 else "")
         )
 
@@ -257,7 +260,7 @@ class StudyRun:
             raise ByroteError(f"no learning rate worked; at {rates[0]:g}: {trials[0].error}")
         return trials
 
-    def _try_rate(self, run: TrainedRun, splits: Splits) -> Trial:
+    def _try_rate(self, run: MethodRun, splits: Splits) -> Trial:
         trial = Trial(learning_rate=run.experiment.learning_rate, run_id=run.id, validation_loss=None)
         try:
             self.worked += run.ensure(splits, splits.validation)

@@ -93,6 +93,24 @@ def splits_table(splits: Splits) -> pa.Table:
     )
 
 
+def sets_table(sets: Sequence[tuple[Sequence[Record], Sequence[Record]]]) -> pa.Table:
+    """One row per record of each set's demonstrations and others: record_id, its set, its places in the context."""
+    import pyarrow as pa
+
+    columns: dict[str, list[Any]] = {"record_id": [], "set": [], "places": []}
+    for number, (demonstrations, others) in enumerate(sets):
+        places: dict[str, list[int]] = {}
+        for place, record in enumerate(demonstrations):
+            places.setdefault(record.id, []).append(place)
+        places |= {record.id: [] for record in others}
+        for column, values in zip(
+            columns.values(), (places, [f"set-{number}"] * len(places), places.values()), strict=True
+        ):
+            column += values
+    types = {"record_id": pa.string(), "set": pa.string(), "places": pa.list_(pa.int32())}
+    return pa.table({name: pa.array(values, types[name]) for name, values in columns.items()})
+
+
 def splits_from(table: pa.Table, records: Sequence[Record], dropped: Mapping[str, int]) -> Splits:
     """The splits that a table names, out of the records that were loaded."""
     by_id = {record.id: record for record in records}

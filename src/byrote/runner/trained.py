@@ -6,7 +6,6 @@ state, and a finished one is left alone.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -14,18 +13,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from byrote.methods.base import Attached, Method
+from byrote.methods.base import Attached
 from byrote.runner import tables
-from byrote.runner.context import Context
-from byrote.runner.environment import DECISIVE, describe, versions
+from byrote.runner.environment import describe
 from byrote.runner.generations import ensure_generations, generation_seconds, has_generations
-from byrote.runner.one import COST, ENVIRONMENT, EXPERIMENT, HISTORY, Run, stats_name
+from byrote.runner.method_run import MethodRun
+from byrote.runner.one import COST, ENVIRONMENT, EXPERIMENT, HISTORY, stats_name
 from byrote.runner.private_runs import privatiser_of
 from byrote.runner.weights import WEIGHTS, folder_bytes, keep_weights, kept_target
-from byrote.store import identity
-from byrote.study import Experiment
-from byrote.study.privacy import Privacy
-from byrote.types import Diverged, Ledger, Record, Splits, StudyError, TokenStats, text_key
+from byrote.types import Diverged, Ledger, Record, Splits, StudyError, text_key
 
 if TYPE_CHECKING:
     from torch import nn
@@ -39,23 +35,10 @@ STATE, DIVERGED, LEDGER = "state.safetensors", "diverged.json", "ledger.json"
 EARLIER = "earlier.json"  # how many trainings of a private run were thrown away after something of them could be seen
 
 
-def mean_loss(stats: Sequence[TokenStats]) -> float:
-    """Loss per target token over all tokens of all texts, in nats. Raises Diverged where it is not finite."""
-    loss = -float(np.concatenate([one.log_prob for one in stats]).mean(dtype=np.float64))
-    if not math.isfinite(loss):
-        raise Diverged(f"training diverged: the validation loss is {loss}. Use a lower learning_rate, or auto.")
-    return loss
-
-
-class TrainedRun(Run):
+class TrainedRun(MethodRun):
     """A method trained on the members of one split."""
 
-    experiment: Experiment
-
-    def __init__(self, context: Context, experiment: Experiment, method: Method, label: str) -> None:
-        super().__init__(context, experiment)
-        self.method, self.label = method, label
-        self.preparation_seconds = 0.0
+    preparation_seconds = 0.0
 
     def is_done(self, records: Sequence[Record], *, keep: bool, prompts: Sequence[Record] = ()) -> bool:
         """Whether the run is trained, scored on these records after every epoch, and its weights kept if asked.
@@ -70,22 +53,9 @@ class TrainedRun(Run):
         return bool(epochs) and pieces and kept and accounted and said and self._scored(epochs, records)
 
     @property
-    def privacy(self) -> Privacy | None:
-        """The run's privacy level; None without."""
-        return None if self.experiment.privacy == "none" else self.experiment.privacy
-
-    @property
     def promises(self) -> bool:
         """Whether the run gives a guarantee: a private one that is not a learning-rate trial."""
         return self.privacy is not None and self.experiment.trains_on != "test"
-
-    def records(self, splits: Splits) -> tuple[Record, ...]:
-        """What the run trains on in one epoch, planted copies repeated."""
-        if self.experiment.trains_on == "test":
-            return splits.test
-        wrong_too = self.experiment.trains_on == "members"
-        members = (record for record in splits.members if wrong_too or record.truth is None)
-        return tuple(record for record in members for _ in range(record.copies))
 
     def ledger(self) -> Ledger | None:
         """The privacy account on disk; None where there is none, or it is not whole."""
@@ -110,7 +80,7 @@ class TrainedRun(Run):
                     self.folder.remove(STATE)
             return False
         failure = self.folder.read_json(DIVERGED)
-        if failure and not self._changed_libraries():
+        if failure and not self.changed_libraries():
             raise Diverged(failure["message"])
         with self.folder.locked():
             if self.is_done(records, keep=keep, prompts=prompts):  # by another process, a moment ago
@@ -130,7 +100,7 @@ class TrainedRun(Run):
     def _generated(self, splits: Splits, prompts: Sequence[Record]) -> bool:
         """Generate with the kept weights. False where there are none, or none that predict as the trained model did."""
         target, epoch = kept_target(self, self.method, splits.validation), self.history()["epochs"]
-        if target is None or self._changed_libraries():
+        if target is None or self.changed_libraries():
             self.context.progress.say(f"{self.label}: trains again, to generate text: its weights were not kept")
             return False
         ensure_generations(self, target, epoch, prompts, self.label)
@@ -138,14 +108,8 @@ class TrainedRun(Run):
         self.folder.write_json(COST, cost | generation_seconds(self.folder, epoch))
         return True
 
-    def _changed_libraries(self) -> list[str]:
-        """What has another version than when this run began: "torch 2.12 → 2.13"."""
-        before, now = (self.folder.read_json(ENVIRONMENT) or {}).get("versions", {}), versions()
-        changed = [name for name in DECISIVE if before and before.get(name) != now.get(name)]
-        return [f"{name} {before.get(name)} → {now.get(name)}" for name in changed]
-
     def _start_folder(self) -> None:
-        changed, say = self._changed_libraries(), self.context.progress.say
+        changed, say = self.changed_libraries(), self.context.progress.say
         anew = self.privacy is not None and not self.folder.intact(STATE) and self.folder.path.is_dir()
         if changed:
             say(f"{self.label}: starts again, because the libraries changed ({', '.join(changed)})")
@@ -165,7 +129,7 @@ class TrainedRun(Run):
         """Train from the saved state or from the start. False where the state was of no use: it is gone now."""
         from byrote.training.cost import seeded
 
-        with seeded(self._seed("training")):
+        with seeded(self.seed("training")):
             attached = self.method.attach(self.context.load_model().model)
             model = attached.model
             training, target = self._training(attached, splits)
@@ -202,15 +166,11 @@ class TrainedRun(Run):
             self._save_state(training)
             self._score_epoch(target, epoch, splits, records)
             for known in range(len(validation) + 1, epoch + 1):
-                validation.append(self._validation_loss(known, splits))
+                validation.append(self.validation_loss(known, splits))
             if self._should_stop(validation):
                 return validation, True
             self._announce(training)
         return validation, False
-
-    def _seed(self, purpose: str) -> int:
-        """A seed of its own for each purpose, from the experiment's."""
-        return int(identity({"seed": self.experiment.seed, "purpose": purpose})[:8], 16)
 
     def _training(self, attached: Attached, splits: Splits) -> tuple[Training, Target]:
         from byrote.target import reader_of
@@ -268,16 +228,6 @@ class TrainedRun(Run):
                 f"not fit the model's {limit} positions. Set max_length: {limit - self.method.virtual_tokens}."
             )
 
-    def check_targets(self, target: Target, splits: Splits) -> None:
-        """There is something to learn, and something to validate on."""
-        trained = "test record" if self.experiment.trains_on == "test" else "member"
-        for name, records in ((trained, self.records(splits)), ("validation record", splits.validation)):
-            if not any(example.targets for example in target.encode(records)):
-                raise StudyError(
-                    f"none of the {len(records)} {name}s has a token to predict: each text is shorter than two tokens. "
-                    "Is it the right column? data.min_tokens leaves short texts out."
-                )
-
     def _plan(self) -> Plan:
         from byrote.training.loop import Plan
 
@@ -290,7 +240,7 @@ class TrainedRun(Run):
             lr_scheduler_type=e.lr_scheduler_type,
             weight_decay=e.weight_decay,
             max_grad_norm=e.max_grad_norm,
-            seed=self._seed("order"),
+            seed=self.seed("order"),
             max_steps=e.max_steps,
         )
 
@@ -324,25 +274,13 @@ class TrainedRun(Run):
             if not self.has(epoch, part):
                 self.score(target, epoch, {text_key(record.text): record for record in part}, self.label)
 
-    def _validation_loss(self, epoch: int, splits: Splits) -> float:
-        """From the statistics on disk."""
-        stats = self.stats(epoch)
-        found = [stats[text_key(record.text)] for record in splits.validation]
-        return mean_loss([one for one in found if len(one)])
-
     def _should_stop(self, validation: list[float]) -> bool:
         patience = self.experiment.early_stop
         return patience is not None and len(validation) - 1 - int(np.argmin(validation)) >= patience
 
     def _notes(self, training: Training, target: Target, splits: Splits) -> list[str]:
-        notes = []
+        notes = self.cuts(target, splits)
         members = target.encode(self.records(splits))
-        for name, part in splits.parts():
-            texts = target.encode(part)
-            if cut := sum(1 for example in texts if example.truncated_tokens):
-                notes.append(
-                    f"{cut} of {len(part)} {name} records were cut to {target.max_length} tokens (max_length)."
-                )
         if empty := sum(1 for example in members if not example.targets):
             notes.append(f"{empty} of {len(members)} members have no token to train on and were left out.")
         if training.private:

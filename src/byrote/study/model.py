@@ -86,6 +86,9 @@ class Training(Settings):
     dtype: Literal["float32", "bfloat16"] = "float32"
 
 
+# What of it matters to a method that trains nothing.
+UNTRAINED = ("objective", "max_length", "dtype")
+
 # What is asked where a study does not say: of tokens, and of labels.
 ATTACKS = {
     "tokens": ("loss", "reference", "zlib", "min-k", "min-k++"),
@@ -250,7 +253,9 @@ class Study(Training):
         return "members", [plant for plant in self.plants if not plant.mislabelled()]  # type: ignore[attr-defined]
 
     def rates(self, method: Component, privacy: PrivacyLevel = "none") -> tuple[float, ...]:
-        """The learning rates to try for a method: the given one, or its grid where `auto` stands."""
+        """The learning rates to try for a method: the given one, or its grid where `auto` stands; 0 trains nothing."""
+        if not trains(method):
+            return (0.0,)
         own = None if privacy == "none" else method.private_learning_rate  # type: ignore[attr-defined]
         given = own or method.learning_rate or self.learning_rate  # type: ignore[attr-defined]
         return tuple(type(method).learning_rates) if given == "auto" else (float(given),)  # type: ignore[attr-defined]
@@ -271,8 +276,11 @@ class Study(Training):
 
         `plants` are those of the study where None.
         """
+        settings = {name: getattr(self, name) for name in Training.model_fields}
+        if not trains(method):
+            settings = {name: settings[name] for name in UNTRAINED} | {"epochs": 1}
         return Experiment(
-            **{name: getattr(self, name) for name in Training.model_fields},
+            **settings,
             recipe=RECIPE,
             model=model,
             source=data,
@@ -295,6 +303,11 @@ class Study(Training):
             max_length=self.max_length,
             dtype=self.dtype,
         )
+
+
+def trains(method: Component) -> bool:
+    """Whether a method changes any number; one that does not has no learning rates."""
+    return bool(type(method).learning_rates)  # type: ignore[attr-defined]
 
 
 def _check_privacy(level: Privacy, data: Data, added: int, batch_size: int) -> None:
