@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from byrote.audit.interval import rate_estimate, weighted_mean_estimate
+from byrote.audit.interval import rate_estimate, too_few, weighted_mean_estimate
 from byrote.audit.jackknife import jackknife_estimate
 from byrote.report.evidence import Evidence
 from byrote.report.measures import Utility
@@ -58,6 +58,8 @@ def utility_estimate(utility: Utility, rows: Floats, groups: Sequence[str], null
     value_of = utility.value
     if value_of is None:
         return Estimate.absent(f"{utility.name} is not installed here", len(rows))
+    if not len(rows):
+        return too_few(0, 0)
     if utility.form == "rate":
         return rate_estimate(rows[:, 0], groups, null_value=null)
     if utility.form == "sums":
@@ -70,6 +72,8 @@ def paired_estimate(utility: Utility, rows: Floats, twins: Floats, groups: Seque
     value_of, k = utility.value, rows.shape[1]
     if value_of is None:
         return Estimate.absent(f"{utility.name} is not installed here", len(rows))
+    if not len(rows):
+        return too_few(0, 0)
     if utility.form == "sums":
         return jackknife_estimate(
             np.hstack([rows, twins]), lambda sums: value_of(sums[..., :k]) - value_of(sums[..., k:]), groups,
