@@ -25,7 +25,12 @@ from byrote.study import Study
 from byrote.types import StudyError
 from small_study import Watcher, count_work, differing, facts, leave_out_what_is_slow, make_folder, study_of
 
-METHODS: list[Any] = ["full", "lora", {"name": "lora", "target_modules": ["nowhere"]}, "prompt-tuning"]
+METHODS: list[Any] = [
+    "full",
+    "lora",
+    {"name": "lora", "target_modules": ["nowhere"]},
+    {"name": "prompt-tuning", "learning_rate": "auto"},  # trials are a part of their cell
+]
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +79,9 @@ def test_two_workers_give_the_same_bits_and_the_same_failures_as_none(
     assert listener.said == serial[1] and len(listener.said) == 1
     # The parent scored the base model, and not one text or step more.
     assert done == {"steps": 0, "texts": 30}
-    assert sorted(listener.trained) == sorted(
-        f"{method}: training" for method in ("full", "lora", "prompt-tuning") for _ in range(2)
-    )
+    told = [label for label in listener.trained if "at rate" not in label]
+    assert sorted(told) == sorted(f"{method}: training" for method in ("full", "lora", "prompt-tuning") for _ in "ab")
+    assert len(Manifest.read(tmp_path).cells[4].tried) >= 4
 
 
 def test_a_killed_worker_costs_its_cell_in_hand(
