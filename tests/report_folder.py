@@ -22,7 +22,7 @@ from gaussian_privacy import delta_at, epsilon_at, mu_for
 
 ATTACKS = ("loss", "reference", "zlib", "min-k", "min-k++")
 BASE = "b" * 16
-SPLIT_COLUMNS = ("seed", "record_id", "split", "group", "text_key", "slice", "score_id")
+SPLIT_COLUMNS = ("seed", "record_id", "split", "group", "text_key", "slice", "score_id", "copies")
 ENVIRONMENT = {
     "versions": {"torch": "2.13.0", "transformers": "5.23.0", "peft": "0.21.2"},
     "python": "3.11.2",
@@ -81,7 +81,7 @@ def build(
             )
             base_losses |= losses[seed][split]
             groups = [f"group-{split}-{seed}-{at // 2}" if copies else record for at, record in enumerate(ids)]
-            columns = ([seed] * size, ids, [split] * size, groups, ids, [""] * size, ids)
+            columns = ([seed] * size, ids, [split] * size, groups, ids, [""] * size, ids, [1] * size)
             for column, values in zip(SPLIT_COLUMNS, columns, strict=True):
                 split_columns[column] += values
     folder.mkdir(parents=True, exist_ok=True)
@@ -241,8 +241,7 @@ def _write_run(
             "utility": ["perplexity"] * count,
             "settings": [""] * count,
             "record_id": [record for _, record, _ in values],
-            "value": pa.array([loss for _, _, loss in values], pa.float64()),
-            "weight": pa.array([40.0 + len(record) % 7 for _, record, _ in values], pa.float64()),
+            "statistics": pa.array([(loss * (40.0 + len(r) % 7), 40.0 + len(r) % 7) for _, r, loss in values]),
             "reason": [""] * count,
         }
     )

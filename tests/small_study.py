@@ -100,7 +100,8 @@ def facts(out: Path) -> dict[str, Any]:
     store = manifest.store(out)
     for cell in manifest.cells:
         found[f"cell {cell.method} {cell.settings} {cell.seed}"] = cell.model_dump()
-        found |= {f"{cell.run_id}/{name}": value for name, value in run_facts(store, cell.run_id).items()}
+        left = run_facts(store, cell.run_id) if cell.run_id else {}  # a failed cell has no run
+        found |= {f"{cell.run_id}/{name}": value for name, value in left.items()}
     return found
 
 

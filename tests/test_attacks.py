@@ -130,7 +130,7 @@ def test_chance_on_exchangeable_records(attack: MembershipAttack) -> None:
 def test_the_untuned_model_ties_with_itself_where_the_attack_says_so(attack: MembershipAttack) -> None:
     untuned = [Evidence(each.record, each.target, each.target) for each in many(9, 20, 0.0, attack.reads)]
     scores = score_all(attack, untuned).values
-    assert bool(np.ptp(scores) == 0.0) == attack.compares_with_base
+    assert bool(np.ptp(scores) == 0.0) == attack.compares_with_base == attack.null_is_stated
 
 
 def test_a_text_without_target_tokens_gets_a_reason(attack: MembershipAttack) -> None:
@@ -249,6 +249,16 @@ def test_reference_needs_the_base_model_on_the_same_tokens(evidence: Evidence) -
         Reference().score(Evidence(evidence.record, evidence.target))
     with pytest.raises(Unscorable, match="23 tokens here but 2"):
         Reference().score(Evidence(evidence.record, evidence.target, stats([-1.0, -2.0])))
+
+
+def test_zlib_compresses_what_the_statistics_cover() -> None:
+    said, asked = "w1 w2 w3 " * 20, "a long prompt that says nothing of the completion " * 3
+    chat = Record("c", "all of it", messages=(("user", asked), ("assistant", said)))
+    for record in (Record("p", f"{asked}\n{said}", prompt=asked, completion=said), chat):
+        alone = -2.0 / len(zlib.compress(said.encode()))
+        assert ZlibEntropy().score(Evidence(record, stats([-2.0]), of="completion")) == alone
+        whole = -2.0 / len(zlib.compress(record.text.encode()))
+        assert ZlibEntropy().score(Evidence(record, stats([-2.0]))) == whole != alone
 
 
 def test_zlib_reads_any_text() -> None:

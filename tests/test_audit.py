@@ -255,7 +255,7 @@ def test_tpr_is_refused_where_the_sample_cannot_resolve_it() -> None:
     assert tpr_at_fpr(members, nonmembers[:999], 0.01).value is None
     labels = [str(i // 4) for i in range(1000)]
     refused = tpr_at_fpr(members, nonmembers, 0.01, nonmember_groups=labels)
-    assert refused.reason == "needs 1000 nonmembers that are not copies, has 250"
+    assert refused.reason == "needs 1000 groups of nonmembers, has 250"
 
 
 def test_tpr_counts_copies_once() -> None:

@@ -7,11 +7,14 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from transformers import PreTrainedModel
 
 from byrote.attacks.base import Evidence
+from byrote.attacks.membership.learned_logistic_regression import LogisticRegressionAttack
+from byrote.attacks.membership.learned_mlp import MultilayerPerceptron
 from byrote.methods.base import attach_peft
 from byrote.methods.full import Full
 from byrote.objectives.batching import collate
@@ -19,6 +22,7 @@ from byrote.objectives.classification import Classifier, encode_labelled
 from byrote.objectives.lm import per_example_loss
 from byrote.registry import make
 from byrote.runner.study import run
+from byrote.store import RunFolder
 from byrote.target import Target
 from byrote.training.bookkeeping import Bookkeeping
 from byrote.training.losses import HeadLoss, TextLoss, only_the_head_trains
@@ -26,6 +30,7 @@ from byrote.training.per_example import Clipping, Loop
 from byrote.training.state import trainable
 from byrote.training.vmap import VMap
 from byrote.types import Record, StudyError, TokenStats
+from byrote.utility.base import Observation
 from conftest import ENCODERS, FAMILIES, make_classifier, make_texts, make_tokenizer
 from small_study import LABELS, labelled_study, leave_out_what_is_slow, make_folder
 
@@ -141,11 +146,10 @@ def test_label_attacks_stay_finite_where_the_model_is_certain() -> None:
 
 
 def test_accuracy_and_cross_entropy() -> None:
-    right, wrong = stats_of([0.7, 0.3], 0), stats_of([0.7, 0.3], 1)
+    right, wrong = (Observation(Record("a", "x"), stats_of([0.7, 0.3], label)) for label in (0, 1))
     accuracy, loss = make("utility", "accuracy"), make("utility", "cross-entropy")
-    record = Record("a", "x")
-    assert [accuracy.measure(record, s).value for s in (right, wrong)] == [1.0, 0.0]  # type: ignore[attr-defined]
-    assert loss.measure(record, wrong).value == pytest.approx(-math.log(0.3), rel=1e-5)  # type: ignore[attr-defined]
+    assert [accuracy.measure(one) for one in (right, wrong)] == [(1.0, 1.0), (0.0, 1.0)]  # type: ignore[attr-defined]
+    assert loss.measure(wrong) == pytest.approx((-math.log(0.3), 1.0), rel=1e-5)  # type: ignore[attr-defined]
 
 
 # --- studies -------------------------------------------------------------------------------------
@@ -162,6 +166,13 @@ def test_a_study_of_labels_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert (rows["none", "none", 0, "accuracy"].value or 0.0) < 0.8
     attacks = {row.name for row in results.rows if row.kind == "membership"}
     assert attacks == {"loss", "reference", "confidence-margin", "modified-entropy"}
+    utility = [row for row in results.rows if row.kind == "utility" and row.epoch == 12]
+    assert {row.metric for row in utility if row.privacy == "none"} == {"accuracy", "macro-f1", "cross-entropy"}
+    assert {row.metric for row in utility if row.value is not None and row.metric.endswith("-vs-none")} == {
+        "accuracy-vs-none", "macro-f1-vs-none", "cross-entropy-vs-none"
+    }  # fmt: skip
+    (macro,) = [row for row in utility if row.metric == "macro-f1" and row.privacy == "none"]
+    assert macro.value is not None and macro.null_value is not None and macro.n == 15
 
 
 @pytest.mark.parametrize(
@@ -175,6 +186,59 @@ def test_a_study_of_labels_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_what_reads_something_else_is_refused(tmp_path: Path, change: dict[str, object], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         labelled_study(tmp_path, **change)
+
+
+def test_learned_attacks_are_fitted_on_whole_splits_and_again_where_a_part_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_out_what_is_slow(monkeypatch)
+    make_folder(tmp_path)
+    attacks = ["loss", "logistic-regression", {"name": "mlp", "max_iter": 5}, "k-nearest-neighbours"]
+    attacks += [{"name": "random-forest", "n_estimators": 5}, {"name": "logistic-regression", "folds": 3}]
+    plants = [{"name": "mislabel", "members": 3}]  # their scores are kept under the label that they were given
+    settings = {"methods": ["full"], "epochs": 1, "learning_rate": 1e-2, "seeds": [0, 1], "nulls": []}
+    study = labelled_study(tmp_path, **settings, attacks=attacks, plants=plants)
+    results = run(study, tmp_path / "out")
+    assert not results.failed
+    learned = {r for r in results.rows if r.metric == "auc" and r.kind == "membership" and r.name != "loss"}
+    assert {row.slice for row in learned} == {"", "mislabelled"}
+    learned = {row for row in learned if not row.slice}
+    assert {(row.method, row.null_value) for row in learned} == {("full", 0.5)}
+    assert {(row.name, row.settings) for row in learned if row.seed == 1} == {
+        ("logistic-regression", ""),
+        ("logistic-regression", '{"logistic-regression":{"folds":3}}'),
+        ("k-nearest-neighbours", ""),
+        ("mlp", '{"mlp":{"max_iter":5}}'),
+        ("random-forest", '{"random-forest":{"n_estimators":5}}'),
+    }
+    assert all(row.value is not None for row in learned)
+    assert not [row for row in results.rows if row.metric == "auc-lift" and row.name != "loss"]
+    assert len(results.null_ranges) == 5 and "27 members and 17 nonmembers" in results.null_ranges[0]
+    store = tmp_path / "out" / "runs"
+    base, _, first, second = [RunFolder(store / cell.run_id) for cell in results.manifest.cells]
+    assert {row["attack"] for row in scores_of(base)} == {"loss"}  # seeds share it, and their splits differ
+    before = [scores_of(folder) for folder in (first, second)]
+    assert len(before[0]) == 6 * 50 and before[0] != before[1]
+    # A part of two series is lost. The fitted one is made whole again, what was left of it included.
+    rows = sorted(scores_of(first), key=lambda row: str(row["record_id"]))
+    kept = [row | ({"score": 9.0} if row["attack"] == "mlp" else {}) for row in rows[150:]]
+    kept += [row for row in rows[:150] if row["attack"] not in ("loss", "mlp")]
+    table = first.read_table("scores.parquet")
+    assert table is not None
+    first.write_table("scores.parquet", pa.Table.from_pylist(kept, schema=table.schema))
+    calls: list[str] = []
+    fit = MultilayerPerceptron.fit
+    monkeypatch.setattr(MultilayerPerceptron, "fit", lambda self, *a: calls.append(self.name) or fit(self, *a))
+    monkeypatch.setattr(LogisticRegressionAttack, "fit", lambda *_: pytest.fail("it is whole"))
+    run(study, tmp_path / "out")
+    assert [scores_of(folder) for folder in (first, second)] == before and calls == ["mlp"] * 5
+
+
+def scores_of(folder: RunFolder) -> list[dict[str, object]]:
+    """The stored rows in an order of their own."""
+    table = folder.read_table("scores.parquet")
+    assert table is not None
+    return sorted(table.to_pylist(), key=lambda row: (row["attack"], row["settings"], row["epoch"], row["record_id"]))
 
 
 def test_labels_that_cannot_be_learned_are_named(tmp_path: Path) -> None:

@@ -107,6 +107,7 @@ def test_lists(byrote: Called) -> None:
         (["run", "nothing.yaml"], "no study file 'nothing.yaml'."),
         (["run", "demo", "--set", "epochs"], "--set 'epochs': write key=value, for example --set epochs=2"),
         (["run", "demo", "--set", "epocs=2"], "with --set epocs: unknown key 'epocs'. Did you mean 'epochs'?"),
+        (["run", "demo", "--jobs", "0"], "jobs: 0 processes can do nothing; give 1 or more"),
         (["report", "."], "holds no results of byrote: study.json is missing there."),
         (["report", "nowhere"], "nowhere holds no results of byrote: study.json is missing there."),
         (["init", "nothing.csv"], "nothing.csv: no such file."),
@@ -217,7 +218,7 @@ def test_trouble_with_the_disk_ends_with_1(byrote: Called, folder: Path, tmp_pat
 def test_the_unforeseen_is_told_in_a_line(
     byrote: Called, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("byrote.runner.study.StudyRun.do", lambda self: 1 / 0)
+    monkeypatch.setattr("byrote.runner.study.StudyRun.do", lambda self, jobs: 1 / 0)
     path = write_study(tmp_path / "s.yaml", folder)
     told = "byrote: unforeseen ZeroDivisionError: division by zero\nRun again with --debug for the traceback.\n"
     assert byrote("run", path) == (1, "", told)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
 
 import pytest
 import torch
 
+from byrote.data.base import Columns
 from byrote.data.load import load as load_data
 from byrote.models.load import load, resolve
 from byrote.objectives.batching import Example, collate
 from byrote.objectives.completion import encode_completions
 from byrote.objectives.lm import Decoder, per_example_loss
 from byrote.registry import make
+from byrote.report.results import Results
 from byrote.runner.study import run
 from byrote.study import Study
 from byrote.target import Target
@@ -148,8 +151,6 @@ def test_a_record_without_a_completion_is_named() -> None:
 
 
 def test_messages_are_read_and_wrong_ones_named(tmp_path: Path) -> None:
-    from byrote.data.base import Columns
-
     path = tmp_path / "chats.jsonl"
     good = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "hi"}]
     path.write_text(json.dumps({"messages": good}) + "\n" + json.dumps({"messages": json.dumps(good[::-1] + good)}))
@@ -183,9 +184,26 @@ def test_a_study_of_prompts_and_completions_runs(tmp_path: Path, monkeypatch: py
     rows = [json.dumps({"q": one.prompt, "a": one.completion}) for one in pairs(80, 5)]
     (tmp_path / "pairs.jsonl").write_text("\n".join(rows))
     data = {"source": str(tmp_path / "pairs.jsonl"), "prompt": "q", "completion": "a", "near_duplicates": 1.0}
-    study = study_of(tmp_path, data=data, methods=["full", "prompt-tuning"], privacy=["none", {"epsilon": 8}])
+    study = study_of(
+        tmp_path,
+        data=data,
+        methods=["full", "prompt-tuning"],
+        privacy=["none", {"epsilon": 8}],
+        attacks=["loss", "zlib", "reference"],
+    )
     results = run(study, tmp_path / "out")
     assert not results.failed
     assert {row.method for row in results.rows if row.kind == "membership"} == {"none", "full", "prompt-tuning"}
     as_text = run(study.model_copy(update={"objective": "lm"}), tmp_path / "lm", tmp_path / "out" / "runs")
     assert {c.run_id for c in as_text.manifest.cells}.isdisjoint(c.run_id for c in results.manifest.cells)
+    records = {one.id: one for one in load_data(data["source"], Columns(prompt="q", completion="a")).records}
+    for found, part in ((results, "completion"), (as_text, "text")):
+        sizes = compressed_sizes(found)
+        assert sizes == {key: len(zlib.compress(getattr(records[key], part).encode())) for key in sizes}
+
+
+def compressed_sizes(results: Results) -> dict[str, int]:
+    """By record, the bytes by which the zlib attack divides the loss."""
+    scores = results.scores().query("method == 'full' and epoch == 2 and privacy == 'none'")
+    loss, zlibs = (scores[scores.attack == name].set_index("record_id").score for name in ("loss", "zlib"))
+    return {key: round(ratio) for key, ratio in (loss / zlibs).items()}

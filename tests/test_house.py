@@ -18,7 +18,7 @@ from byrote.registry import ROOMS, Component, discover
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "byrote"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-HEAVY = {"accelerate", "datasets", "peft", "plotly", "torch", "transformers"}
+HEAVY = {"accelerate", "datasets", "peft", "plotly", "sklearn", "torch", "transformers"}
 MAX_LINES = 400
 
 # Who may import whom. A room that is not named here is an island: types and registry only.
@@ -29,7 +29,8 @@ ARROWS = {
     "types": set(),
     "registry": FOUNDATION,
     "training": ISLAND | {"objectives"},
-    "target": ISLAND | {"objectives"},  # tokens, padding and alignment are made once, for training and scoring
+    "generation": ISLAND | {"objectives"},
+    "target": ISLAND | {"objectives", "generation"},  # tokens and alignment are made once, for training and scoring
     "report": ISLAND | {"audit", "store"},
     "runner": ANY_ROOM - {"cli", "console", "__main__"},
     "console": ANY_ROOM - {"cli", "__main__"},  # what the command line prints

@@ -18,7 +18,9 @@ from byrote.types import StudyError
 from conftest import make_model
 from method_story import REFUSED, SUBJECTS, VARIANTS, attach, outputs, story, subject, train
 
-METHODS: dict[str, type[Method]] = discover("method")  # type: ignore[assignment]
+ALL: dict[str, type[Method]] = discover("method")  # type: ignore[assignment]
+METHODS = {name: kind for name, kind in ALL.items() if kind.learning_rates}
+"""Those that train; what trains nothing has nothing of this contract to keep."""
 
 WORKS = [(method, name) for method in METHODS for name in SUBJECTS if (method, name) not in REFUSED]
 TOLERANCE = 1e-5
@@ -280,6 +282,16 @@ def test_virtual_tokens_are_the_prompt_family() -> None:
         assert isinstance(method, Method)
         assert (method.virtual_tokens > 0) == (kind.family == "prompt") == (kind.subfamily == "prompt")
     assert make("method", {"name": "cpt", "cpt_token_ids": [1, 2]}).virtual_tokens == 2  # type: ignore[attr-defined]
+
+
+def test_only_in_context_trains_nothing() -> None:
+    assert set(ALL) - set(METHODS) == {"in-context"}
+    for name in SUBJECTS:
+        if name in HEADS:
+            with pytest.raises(NotForThisModel, match="use a language model"):
+                attach(name, "in-context")
+        else:
+            assert not any(parameter.requires_grad for parameter in attach(name, "in-context").model.parameters())
 
 
 def test_grids_rise_and_settings_round_trip() -> None:

@@ -13,6 +13,7 @@ import pytest
 from byrote.plants.base import free, plant_all
 from byrote.plants.duplicates import Duplicates
 from byrote.plants.mislabel import Mislabel
+from byrote.report.accounts import accounts
 from byrote.runner.study import run
 from byrote.runner.trained import TrainedRun
 from byrote.store import Manifest
@@ -161,6 +162,8 @@ def test_private_training_declares_the_copies(folder: Path, tmp_path: Path) -> N
     ledger = results.evidence.pieces[cell.run_id].ledger
     assert ledger is not None and ledger.units == 18 and ledger.steps == 2 * 5
     assert cell.delta == ledger.delta
+    (account,) = accounts(results.evidence)
+    assert account.copies == 3  # to the limits of what an attack can find, three records in one
 
 
 @pytest.mark.parametrize(

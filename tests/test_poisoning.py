@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from byrote.audit.interval import difference_of_means
+from byrote.audit.interval import difference_of_estimates, difference_of_means, difference_of_rates
 from byrote.report.markdown import report_markdown
 from byrote.report.poisoning_rows import CONTROL, MIRRORED
 from byrote.report.results import Results
 from byrote.report.rows import Row
 from byrote.report.summary import Summary
-from byrote.report.wrong_labels import MARGIN, PoisoningIndex, excess_sentences, wrong_labels_of
+from byrote.report.wrong_labels import MARGIN, PoisoningIndex, excess_sentences, standard_error, wrong_labels_of
 from byrote.runner.context import Context
 from byrote.runner.progress import Progress
 from byrote.runner.study import run
@@ -25,7 +25,7 @@ from byrote.runner.trained import TrainedRun
 from byrote.store import Cell, Manifest, Store
 from byrote.study import Study
 from byrote.training.loop import Training
-from byrote.types import MISLABELLED, Diverged, Record, Splits, text_key
+from byrote.types import MISLABELLED, Diverged, Estimate, Record, Splits, text_key
 from small_study import labelled_study, leave_out_what_is_slow, make_folder
 
 PLANTS = [{"name": "mislabel", "members": 6, "nonmembers": 5}]
@@ -172,7 +172,7 @@ def test_the_report_shows_them_beside_their_nulls(done: Done) -> None:
 
 def test_thirty_wrong_labels_have_the_published_standard_error() -> None:
     """Ma 2024's 30 against 30: 0.075."""
-    assert round(((30 + 30 + 1) / (12 * 30 * 30)) ** 0.5, 3) == 0.075
+    assert round(standard_error(30, 30), 3) == 0.075
 
 
 def test_a_second_run_does_nothing_and_one_null_can_be_left_out(
@@ -221,20 +221,81 @@ def test_seeds_are_pooled_and_privacy_is_compared(tmp_path: Path, monkeypatch: p
     single = [
         row.value or 0.0
         for row in results.rows
-        if (row.metric, row.privacy, row.epoch) == ("share-vs-left-out", "none", 12) and row.seed is not None
+        if (row.metric, row.slice, row.privacy, row.epoch) == ("share-vs-left-out", MISLABELLED, "none", 12)
+        and row.seed is not None
     ]
     assert pooled is not None and pooled.value == pytest.approx(np.mean(single)) and len(single) == 2
     falls = index.get(private, measure, "share-excess-vs-none")
-    assert falls is not None and falls.high is not None and falls.high < 0
-    assert any("Privacy lowers that excess" in sentence for sentence in excess_sentences(summary))
+    assert falls is not None and falls.value is not None and falls.high is not None and falls.value < 0
+    said = any("Privacy lowers that excess" in sentence for sentence in excess_sentences(summary))
+    assert said == (falls.high < 0)  # two seeds, and noise of the system's own: not shown every time
     # Whatever private numbers show, the section says how far they are resolved.
     section = wrong_labels_of(summary)
     row = index.get(private, measure, "share-vs-left-out")
     assert section is not None and row is not None and row.low is not None and row.high is not None
-    said = " ".join(section.statements)
+    statements = " ".join(section.statements)
     inside = row.low >= -MARGIN and row.high <= MARGIN
-    assert ("lies within ±0.05 of 0" in said) == inside
-    assert ("it would take about so many" in said) == (not inside and row.low <= 0 <= row.high)
+    assert ("lies within ±0.05 of 0" in statements) == inside
+    assert ("Neither an excess nor its absence" in statements) == (not inside and row.low <= 0 <= row.high)
+
+
+def test_the_untuned_model_is_measured_by_true_labels_whatever_another_seed_plants(tmp_path: Path) -> None:
+    """A test record of one seed is a mislabelled member of another; the base run is shared by both."""
+    study = study_with_wrong_labels(tmp_path, seeds=[0, 1, 2], methods=["head"], epochs=1, nulls=[])
+    results = run(study, tmp_path / "out")
+    store = Store(tmp_path / "out" / "runs")
+    context = Context(study, Path(), store, Progress())
+    planted = {record.id for seed in (0, 1, 2) for record in context.mislabelled(seed)}
+    touched = 0
+    for cell in (cell for cell in results.manifest.cells if cell.method == "none"):
+        test = context.drawn(cell.seed).test
+        touched += len(planted & {record.id for record in test})
+        stats = stats_from(store.run(cell.run_id).read_table("stats/epoch-0000.parquet"))
+        right = [
+            stats[text_key(r.text)].classes.argmax() == context.labels.index(r.label)  # type: ignore[union-attr, arg-type]
+            for r in test
+        ]
+        (row,) = [r for r in results.rows if (r.run_id, r.seed, r.metric) == (cell.run_id, cell.seed, "accuracy")]
+        assert row.value == pytest.approx(np.mean(right))
+    assert touched > 0
+
+
+@pytest.mark.parametrize("first", ["mislabel", "duplicates"])
+def test_the_true_label_null_differs_in_labels_alone(first: str, tmp_path: Path, monkeypatch: Any) -> None:
+    """Whatever other plant stands beside, and in whichever order."""
+    trained = Trained(monkeypatch)
+    plants = sorted([*PLANTS, {"name": "duplicates", "copies": [3], "members": 4}], key=lambda p: p["name"] != first)
+    results = run(study_with_wrong_labels(tmp_path, plants=plants, epochs=1), tmp_path / "out")
+    assert not results.failed
+    cell = cell_of(tmp_path / "out")
+    ours, theirs = trained.records[cell.run_id], trained.records[cell.nulls["rightly-labelled"]]
+    assert len(ours) == 30 + 2 * 4
+    assert [record.id for record in ours] == [record.id for record in theirs]
+    assert sum(a.label != b.label for a, b in zip(ours, theirs, strict=True)) == 6
+
+
+def test_a_difference_of_estimates_is_that_of_normal_ones_and_keeps_their_skew() -> None:
+    first, second = Estimate(0.5, 0.2, 0.8, 10, "x"), Estimate(0.1, -0.3, 0.5, 20, "x")
+    found = difference_of_estimates(first, second)
+    assert (found.value, found.low, found.high, found.n) == pytest.approx((0.4, -0.1, 0.9, 30))  # 3, 4, 5
+    assert difference_of_estimates(first, Estimate.absent("too few", 1)).reason == "too few"
+    skewed = difference_of_estimates(Estimate(1.0, 0.7, 1.0, 9, "x"), Estimate(0.0, 0.0, 0.4, 9, "x"))
+    assert (skewed.low, skewed.high) == pytest.approx((0.5, 1.0))
+
+
+def test_paired_rates_are_covered_where_hardly_a_pair_differs() -> None:
+    """Agresti and Min's interval: at least 93 of 100, where the linearised one falls to 80 and less."""
+    generator = np.random.default_rng(3)
+    for up, down in ((0.005, 0.005), (0.02, 0.01), (0.1, 0.05), (0.4, 0.05)):
+        hits = 0
+        for _ in range(1000):
+            drawn = generator.choice([1.0, -1.0, 0.0], p=[up, down, 1 - up - down], size=120)
+            found = difference_of_rates(drawn)
+            assert found.low is not None and found.high is not None and found.low < found.high
+            hits += found.low <= up - down <= found.high
+        assert hits >= 930, (up, down, hits)
+    with pytest.raises(ValueError, match="-1, 0 or 1"):
+        difference_of_rates([0.5, 1.0])
 
 
 def test_two_untrained_models_differ_by_nothing() -> None:

@@ -142,7 +142,7 @@ def test_utility_is_the_weighted_mean_and_its_null_that_of_the_base_on_the_same_
     def naive(run: str, epoch: int) -> float:
         table = pyarrow.parquet.read_table(folder / "runs" / run / "utility.parquet").to_pylist()
         rows = [row for row in table if row["epoch"] == epoch and row["record_id"].startswith("test-1-")]
-        return math.exp(sum(r["value"] * r["weight"] for r in rows) / sum(r["weight"] for r in rows))
+        return math.exp(sum(r["statistics"][0] for r in rows) / sum(r["statistics"][1] for r in rows))
 
     assert row.value == pytest.approx(naive(row.run_id, 3), rel=1e-12)
     assert row.null_value == pytest.approx(naive(BASE, 0), rel=1e-12)

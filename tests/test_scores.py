@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import pytest
 
 from byrote.attacks.base import Evidence, score_all
 from byrote.attacks.membership.loss import Loss
-from byrote.runner import scores
+from byrote.runner import scores, tables
 from byrote.runner.study import run
 from byrote.store import Manifest
 from byrote.types import Record
@@ -49,6 +50,20 @@ def test_what_makes_a_score_is_its_code_and_every_setting() -> None:
     from byrote.attacks.membership.min_k import MinK
 
     assert len({scores.made_by(component) for component in (Loss(), MinK(), MinK(k=0.3))}) == 3
+
+
+def test_what_makes_a_score_is_also_the_code_that_the_attack_is_built_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    from byrote.attacks import base, fitted
+    from byrote.attacks.membership.learned_mlp import MultilayerPerceptron
+
+    before, whole = scores.made_by(MultilayerPerceptron()), inspect.getsource
+    for changed, same in ((fitted, False), (base, False), (tables, True)):
+        scores.made_by.cache_clear()
+        other = lambda module, changed=changed: whole(module) + "#" * (module is changed)  # noqa: E731
+        monkeypatch.setattr(scores.inspect, "getsource", other)
+        assert (scores.made_by(MultilayerPerceptron()) == before) == same
+    monkeypatch.undo()
+    scores.made_by.cache_clear()
 
 
 def test_a_faulty_attack_fails_alone(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

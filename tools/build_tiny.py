@@ -17,7 +17,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -29,7 +29,7 @@ import torch
 from aws_texts import OLD, WHEELS, content_order, default_downloads, paragraphs, wheel
 from near_duplicates import distinct
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 PACKAGE = Path(__file__).resolve().parent.parent / "src" / "byrote"
 END, PAD = "<|endoftext|>", "<|pad|>"
@@ -74,20 +74,25 @@ def corpus(downloads: Path) -> tuple[list[str], list[str]]:
     return [text for text in texts if text not in apart], held_out
 
 
-def train_tokenizer(texts: Sequence[str], vocabulary: int, max_length: int) -> PreTrainedTokenizerFast:
-    """Byte-level BPE with an end-of-text token and a pad token of its own; it adds no token to a text."""
+def train_bpe(texts: Sequence[str], vocabulary: int, special_tokens: Sequence[str]) -> Tokenizer:
+    """Byte-level BPE over these texts; the special tokens come first."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
-        special_tokens=[END, PAD],
+        special_tokens=list(special_tokens),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     bpe.train_from_iterator(texts, trainer)
+    return bpe
+
+
+def train_tokenizer(texts: Sequence[str], vocabulary: int, max_length: int) -> PreTrainedTokenizerFast:
+    """A tokenizer with an end-of-text token and a pad token of its own; it adds no token to a text."""
     return PreTrainedTokenizerFast(
-        tokenizer_object=bpe,
+        tokenizer_object=train_bpe(texts, vocabulary, [END, PAD]),
         eos_token=END,
         pad_token=PAD,
         padding_side="right",
@@ -157,31 +162,34 @@ def rate_at(step: int, steps: int, recipe: Recipe) -> float:
 
 
 def train(
-    model: LlamaForCausalLM, rows: Sequence[Sequence[int]], recipe: Recipe, pad: int, held_out: Sequence[list[int]]
+    model: PreTrainedModel,
+    batches: Sequence[Sequence[list[int]]],
+    recipe: Recipe,
+    loss_of: Callable[[Sequence[list[int]]], torch.Tensor],
+    held_out: Callable[[], float],
 ) -> list[dict[str, float]]:
-    """One pass over the rows with AdamW. Returns the loss curve: smoothed training loss and held-out loss, in nats."""
+    """One step of AdamW for each batch. Returns the curve: the loss, smoothed, and the held-out loss, in nats."""
     matrices = [weight for weight in model.parameters() if weight.dim() > 1]
     vectors = [weight for weight in model.parameters() if weight.dim() == 1]
     groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
     optimiser = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.95), weight_decay=recipe.weight_decay)
-    steps = len(rows) // recipe.rows_per_step
+    steps = len(batches)
     smooth, tokens, began, curve = float("nan"), 0, time.monotonic(), []
-    for step in range(steps):
+    for step, batch in enumerate(batches):
         model.train()
         for group in optimiser.param_groups:
             group["lr"] = rate_at(step, steps, recipe)
-        chunk = rows[step * recipe.rows_per_step : (step + 1) * recipe.rows_per_step]
-        loss = token_losses(model, *batch_of(chunk, pad)).mean()
+        loss = loss_of(batch)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
         optimiser.step()
-        tokens += sum(len(row) for row in chunk)
+        tokens += sum(map(len, batch))
         smooth = loss.item() if math.isnan(smooth) else 0.98 * smooth + 0.02 * loss.item()
         if (step + 1) % 100 == 0 or step + 1 == steps:
             with torch.no_grad():
                 model.eval()
-                check = token_losses(model, *batch_of(held_out, pad)).mean().item()
+                check = held_out()
             curve.append({"step": step + 1, "tokens": tokens, "training_loss": smooth, "held_out_loss": check})
             pace = tokens / (time.monotonic() - began)
             print(f"step {step + 1}/{steps}  loss {smooth:.3f}  held out {check:.3f}  {pace:,.0f} tokens/s", flush=True)
@@ -196,7 +204,7 @@ def new_paragraphs() -> list[str]:
     return texts[:NEW_SAMPLE]
 
 
-def write(folder: Path, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, report: dict[str, Any]) -> None:
+def write(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, report: dict[str, Any]) -> None:
     """The whole model folder, put in place at once."""
     partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
     model.save_pretrained(partial)
@@ -213,9 +221,9 @@ def write(folder: Path, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerF
 def notice(report: dict[str, Any]) -> str:
     return (
         f"# {report['name']}\n\n"
-        f"A Llama-architecture language model of {report['parameters']:,} parameters, trained from scratch by\n"
-        f"byrote's `tools/build_tiny.py` on {report['training_tokens']:,} tokens of service documentation. Licensed\n"
-        "under the Apache License, Version 2.0, as byrote is.\n\n"
+        f"A {report['kind']} of {report['parameters']:,} parameters, trained from scratch by\n"
+        f"byrote's `{report['tool']}` on {report['training_tokens']:,} tokens of service documentation.\n"
+        "Licensed under the Apache License, Version 2.0, as byrote is.\n\n"
         f"The training text is the documentation inside `{report['corpus']}`\n"
         f"(wheel sha256 `{report['wheel_sha256']}`):\n"
         "Botocore, Copyright 2012-2022 Amazon.com, Inc. or its affiliates. All Rights Reserved. Apache License,\n"
@@ -250,12 +258,20 @@ def build(size: str, out: Path, downloads: Path) -> dict[str, Any]:
     model = LlamaForCausalLM(config)
     print(f"{model.num_parameters():,} parameters, {sum(map(len, rows)):,} training tokens", flush=True)
     check = [ids[:256] for ids in tokenizer(held_out[:256])["input_ids"]]
-    curve = train(model, rows, recipe, tokenizer.pad_token_id, check)
+    curve = train(
+        model,
+        [rows[start : start + recipe.rows_per_step] for start in range(0, len(rows), recipe.rows_per_step)],
+        recipe,
+        lambda batch: token_losses(model, *batch_of(batch, tokenizer.pad_token_id)).mean(),
+        lambda: token_losses(model, *batch_of(check, tokenizer.pad_token_id)).mean().item(),
+    )
     seconds = time.monotonic() - began
     old_loss = mean_loss(model, tokenizer, held_out)
     new_loss = mean_loss(model, tokenizer, new_paragraphs())
     report = {
         "name": "tiny" if size == "tiny" else f"tiny-{size}",
+        "kind": "Llama-architecture language model",
+        "tool": "tools/build_tiny.py",
         "parameters": model.num_parameters(),
         "corpus": OLD,
         "wheel_sha256": WHEELS[OLD],

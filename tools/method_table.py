@@ -43,10 +43,10 @@ there, from the fastest to the plainest: bookkeeping (one backward pass for a wh
 each record). A method that is not for a model says so and the other methods of the study go on.
 
 A study names a method, or gives settings too, with PEFT's own field names: `{{name: lora, r: 16, placement: mlp}}`.
-All take `learning_rate` (a number, or `auto`: the grid below, judged on validation records), `private_learning_rate`
-(the rate with privacy, where that wants another) and `private: false` (only without privacy). With a classification
-model every method trains the head as well. Saved adapters are ordinary PEFT folders; for `adapter`, which PEFT does
-not have, a program that loads one calls `byrote.know_bottleneck()` first.
+All that train take `learning_rate` (a number, or `auto`: the grid below, judged on validation records),
+`private_learning_rate` (the rate with privacy, where that wants another) and `private: false` (only without privacy).
+With a classification model every method trains the head as well. Saved adapters are ordinary PEFT folders; for
+`adapter`, which PEFT does not have, a program that loads one calls `byrote.know_bottleneck()` first.
 """
 
 
@@ -111,7 +111,7 @@ def _section(kind: type[Method], one: Facts) -> str:
         settings = ", ".join(f"`{name}: {json.dumps(field.default)}`" for name, field in own.items())
         lines += [f"Settings: {settings}.", ""]
     rates = ", ".join(f"{rate:g}" for rate in kind.learning_rates)
-    lines += [f"`learning_rate: auto` tries {rates}.", ""]
+    lines += [f"`learning_rate: auto` tries {rates}." if rates else "It trains nothing and has no learning rate.", ""]
     if one.reason:
         lines += [f"On `{MODEL}`: {one.reason}.", ""]
     return "\n".join(lines)

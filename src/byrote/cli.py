@@ -41,6 +41,7 @@ def run(
     out: Path | None = None,
     store: Path | None = None,
     set_: Annotated[list[str] | None, Parameter(name="--set", negative=())] = None,
+    jobs: int = 1,
     dry_run: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Train what a study asks, attack it, and write the report.
@@ -57,6 +58,9 @@ def run(
         Folder for the trained runs, to share between studies. Default: OUT/runs.
     set_
         Override a setting, for example --set epochs=2 --set data.members=50. Repeatable.
+    jobs
+        Processes that train at the same time, each with its share of the threads: for many small models. The numbers
+        are those of one process with as many threads as each of these has.
     dry_run
         Show what would be trained and what the store already has, and stop.
     """
@@ -71,7 +75,7 @@ def run(
         from byrote.runner.study import default_folder
         from byrote.runner.study import run as run_study
 
-        results = run_study(study, out, store, settings=set_ or [], progress=progress)
+        results = run_study(study, out, store, settings=set_ or [], progress=progress, jobs=jobs)
     return _show(results, out or default_folder(results.manifest.name))
 
 

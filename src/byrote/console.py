@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import signal
 import sys
@@ -34,7 +35,8 @@ def out_console() -> Console:
 class PlainProgress(Progress):
     """One line when a stretch begins, and one every few seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, who: str = "") -> None:
+        self.who, self.workers = who, dict[int, PlainProgress]()
         self.label, self.total, self.done_runs, self.all_runs = "", 0, 0, 0
         self.said = time.monotonic()
         self.first: tuple[float, int] | None = None
@@ -48,11 +50,17 @@ class PlainProgress(Progress):
         """Remember how far the study is."""
         self.done_runs, self.all_runs = done, total
 
+    def worker(self, number: int) -> Progress:
+        """Lines that begin with its number."""
+        one = self.workers.setdefault(number, PlainProgress(f"worker {number}: "))
+        one.runs(self.done_runs, self.all_runs)
+        return one
+
     def start(self, label: str, total: int) -> None:
         """A new stretch; training after an epoch's scoring is not announced again."""
         if label != self.label and "scoring epoch" not in label:
             place = f"[{self.done_runs + 1}/{self.all_runs}] " if self.all_runs else ""
-            self.say(f"{place}{label}")
+            self.say(f"{place}{self.who}{label}")
             self.label = label
         self.total, self.said, self.first = total, time.monotonic(), None
 
@@ -63,11 +71,11 @@ class PlainProgress(Progress):
         if done > before and now - self.said >= PLAIN_SECONDS:
             self.said = now
             left = (now - began) / (done - before) * (self.total - done)
-            self.say(f"  {done}/{self.total} {detail} about {left:.0f} s left")
+            self.say(f"  {self.who}{done}/{self.total} {detail} about {left:.0f} s left")
 
 
 class LiveProgress(Progress):
-    """Two bars: the study's runs, and the stretch of work in hand."""
+    """Two bars: the study's runs, and the stretch of work in hand; with workers, a stretch for each of them."""
 
     def __init__(self, console: Console) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -85,7 +93,16 @@ class LiveProgress(Progress):
         )
         self.study = self.bars.add_task("study", total=None, detail="")
         self.work = self.bars.add_task("", total=None, detail="", visible=False)
+        self.workers: dict[int, LiveProgress] = {}
         self.bars.start()
+
+    def worker(self, number: int) -> Progress:
+        """The same bars, with one more for its work."""
+        if number not in self.workers:
+            one = copy.copy(self)
+            one.work = self.bars.add_task("", total=None, detail="", visible=False)
+            self.workers[number] = one
+        return self.workers[number]
 
     def say(self, text: str) -> None:
         """A line above the bars."""

@@ -108,6 +108,10 @@ def sweep(folder: Path, pattern: str = f".*{PART}") -> None:
                 path.unlink()
 
 
+class Locked(ByroteError):
+    """Another process is working on a run."""
+
+
 class RunFolder:
     """One run's files. Reads check the content hash; writes need the lock."""
 
@@ -117,7 +121,7 @@ class RunFolder:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the run's lock. Raises ByroteError at once where another process holds it.
+        """Hold the run's lock. Raises Locked at once where another process holds it.
 
         The operating system drops the lock with its process, so a killed run never stays locked.
         """
@@ -128,7 +132,7 @@ class RunFolder:
             lock = FileLock(self.path / LOCK, timeout=0)
             lock.acquire()
         except Timeout:
-            raise ByroteError(
+            raise Locked(
                 f"run {self.id} is locked: another byrote process is working on {self.path}. "
                 "Wait until it ends, or give this one another --store."
             ) from None

@@ -1,4 +1,4 @@
-"""What an attacker may touch: the one scoring pass over a model.
+"""What an attacker may touch: the one scoring pass over a model, and what it generates.
 
 Every attack reads the `TokenStats` that come from here and none touches the model, so a text
 costs one forward pass however many attacks there are. The language-model head is applied to a
@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from byrote.objectives.batching import Example, collate, encode, out_of_memory, pack
+from byrote.generation import Prompt, generate
+from byrote.objectives.batching import Example, collate, common_start, encode, out_of_memory, pack
 from byrote.objectives.classification import Classifier, encode_labelled
-from byrote.objectives.completion import encode_completions
-from byrote.objectives.lm import Decoder, Reader
-from byrote.types import ByroteError, Record, TokenStats
+from byrote.objectives.completion import encode_completions, encode_prompts
+from byrote.objectives.lm import Decoder, Reader, tolerance_of
+from byrote.types import ByroteError, Decoding, Generation, Record, TokenStats, text_key
 
 if TYPE_CHECKING:
     import torch
@@ -71,6 +72,7 @@ class Target:
         else:
             self.token_budget = token_budget or GPU_TOKENS
         self._remembered: dict[Example, torch.Tensor] | None = {} if remember else None
+        self._continues: bool | None = None
 
     @property
     def pad_token_id(self) -> int:
@@ -88,6 +90,24 @@ class Target:
         plain = [text.text if isinstance(text, Record) else text for text in texts]
         return encode(self.tokenizer, plain, self.max_length)
 
+    def context_of(self, records: Sequence[Record], separator: str) -> tuple[int, ...]:
+        """The tokens of a context for `token_stats`: each record as it is scored, closed by the separator.
+
+        The pieces are tokenised one by one, so that a record has the same tokens in the context, after
+        it, and without one. The end of text that closes a completion is left out.
+        """
+        between = self.tokenizer(separator, add_special_tokens=False)["input_ids"]
+        shown = self.encode([record if record.messages is not None else record.text for record in records])
+        return tuple(token for one in shown for token in (*one.ids[self._start(one.ids) :], *between))
+
+    def _start(self, ids: Sequence[int]) -> int:
+        """How many tokens the tokenizer put before the text."""
+        return len(common_start([ids, self.tokenizer("")["input_ids"]]))
+
+    def behind(self, context: Sequence[int], examples: Sequence[Example]) -> list[Example]:
+        """The same targets with a context before each text."""
+        return [example.after(context, self._start(example.ids)) for example in examples]
+
     def check(self) -> None:
         """Compare the cut model with the whole one on two short texts of unequal length."""
         texts = ["a b c d e f g h", "one two"]
@@ -98,13 +118,17 @@ class Target:
         self.decoder.check(collate(examples, self.pad_token_id, self.device))
 
     def token_stats(
-        self, texts: Sequence[str | Record], on_progress: Callable[[int, int], None] = lambda done, total: None
+        self,
+        texts: Sequence[str | Record],
+        on_progress: Callable[[int, int], None] = lambda done, total: None,
+        context: Sequence[int] = (),
     ) -> list[TokenStats]:
         """Statistics of every target token of every text, in the order given.
 
         The same text gives the same numbers to 1e-4 whatever its neighbours. A text without a target
         token has empty statistics. `on_progress(done, total)` counts texts. Out of memory halves the
-        token budget and goes on.
+        token budget and goes on. `context` (see `context_of`) is read before every text: the targets
+        are the same with it as without.
         """
         import torch
 
@@ -114,12 +138,14 @@ class Target:
         waiting = [index for index, example in enumerate(examples) if example.targets]
         done = len(texts) - len(waiting)
         with torch.inference_mode():
+            reader, examples = self._reader(self.behind(context, examples)) if context else (self.decoder, examples)
             while waiting:
                 lengths = [len(examples[index].ids) for index in waiting]
                 try:
                     for batch in pack(lengths, self.token_budget):
                         indices = [waiting[position] for position in batch]
-                        for index, found in zip(indices, self._score([examples[i] for i in indices]), strict=True):
+                        scored = self._score(reader, [examples[i] for i in indices])
+                        for index, found in zip(indices, scored, strict=True):
                             stats[index] = found
                         done += len(indices)
                         on_progress(done, len(texts))
@@ -137,10 +163,93 @@ class Target:
                     self.token_budget = max(self.token_budget // 2, longest)
         return stats
 
-    def _score(self, examples: list[Example]) -> list[TokenStats]:
+    def generate(
+        self,
+        records: Sequence[Record],
+        decoding: Decoding,
+        on_progress: Callable[[int, int], None] = lambda done, total: None,
+        contexts: Sequence[Sequence[int]] | None = None,
+    ) -> list[Generation]:
+        """What the model answers to the prompt of each record, in the order given.
+
+        Prompt and answer together keep to `max_length`, as texts did in training. The same prompt gives the same
+        answer in any company; where it is drawn, the prompt's own generator draws it. `contexts` (see `context_of`)
+        are read before the prompts, one before each.
+        """
+        assert isinstance(self.decoder, Decoder)
+        own = encode_prompts(self.tokenizer, records)
+        starts = [ids[: self._start(ids)] for ids in own]
+        prompts = [
+            Prompt((*start, *context, *ids[len(start) :]), self.max_length - len(ids), int(text_key(one.text)[:16], 16))
+            for start, context, ids, one in zip(starts, contexts or [()] * len(own), own, records, strict=True)
+        ]
+        usable = [at for at, prompt in enumerate(prompts) if prompt.ids and prompt.room > 0]
+        said = generate(
+            self.decoder,
+            [prompts[at] for at in usable],
+            decoding,
+            self.stops,
+            device=self.device,
+            on_progress=lambda done: on_progress(len(records) - len(usable) + done, len(records)),
+        )
+        found = [self._unanswered(prompt) for prompt in prompts]
+        for at, tokens in zip(usable, said, strict=True):
+            ended = tokens[-1] in self.stops
+            text = self.tokenizer.decode(list(tokens[:-1] if ended else tokens), skip_special_tokens=True)
+            found[at] = Generation(str(text), tokens, ended)
+        return found
+
+    def longest_answer(self, records: Sequence[Record], decoding: Decoding) -> int:
+        """Tokens of the longest prompt with its answer, were every answer as long as it may be."""
+        prompts = encode_prompts(self.tokenizer, records)
+        return max((min(len(ids) + decoding.max_new_tokens, self.max_length) for ids in prompts), default=0)
+
+    @property
+    def stops(self) -> frozenset[int]:
+        """Tokens that end an answer: the tokenizer's end of text, and those that the model's own settings name."""
+        own = getattr(self.decoder.model, "generation_config", None)
+        named = getattr(own, "eos_token_id", None)
+        ids = [self.tokenizer.eos_token_id, *(named if isinstance(named, list) else [named])]
+        return frozenset(int(token) for token in ids if token is not None)
+
+    def _unanswered(self, prompt: Prompt) -> Generation:
+        length = self.max_length - prompt.room
+        why = f"the prompt has {length} tokens, so max_length {self.max_length} leaves no room for an answer"
+        return Generation("", (), False, why if prompt.ids else "the prompt has no token to go on from")
+
+    def _reader(self, examples: list[Example]) -> tuple[Reader, list[Example]]:
+        """What reads texts that begin alike, and what it reads of each: their beginning once, where that is exact."""
+        scored = [example for example in examples if example.targets]
+        if not scored or not isinstance(self.decoder, Decoder) or self._continues is False:
+            return self.decoder, examples
+        first = common_start([example.ids for example in scored])[: min(example.given for example in scored) - 1]
+        if not first:
+            return self.decoder, examples
+        rest = [example.without(len(first)) if example.targets else example for example in examples]
+        try:
+            reader = self.decoder.after(first, self.device)
+            if self._continues is None:
+                self._continues = self._same_rows(reader, examples, rest)
+        except (AttributeError, ByroteError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            if out_of_memory(error):
+                raise
+            self._continues = False
+        return (reader, rest) if self._continues else (self.decoder, examples)
+
+    def _same_rows(self, reader: Decoder, whole: list[Example], rest: list[Example]) -> bool:
+        """Whether the model goes on from its cache as if it had read all; not every family keeps one that does."""
+        few = sorted((at for at, example in enumerate(whole) if example.targets), key=lambda at: whole[at].targets)
+        pair = {few[0], few[-1]}  # of unequal length, if any are
+        plain, found = (
+            each.rows(collate([texts[at] for at in pair], self.pad_token_id, self.device))
+            for each, texts in ((self.decoder, whole), (reader, rest))
+        )
+        return bool((plain - found).abs().max() <= tolerance_of(plain) * plain.abs().max())
+
+    def _score(self, reader: Reader, examples: list[Example]) -> list[TokenStats]:
         import torch
 
-        rows = self._rows(examples)
+        rows = self._rows(reader, examples)
         targets = torch.tensor([token for example in examples for token in example.target_ids], device=rows.device)
         columns = [column.cpu().numpy() for column in self._columns(rows, targets)]
         classes = self._classes(rows, len(examples))
@@ -159,11 +268,11 @@ class Target:
             return [None] * examples
         return list(torch.log_softmax(self.decoder.logits(rows).float(), dim=1).cpu().numpy())
 
-    def _rows(self, examples: list[Example]) -> torch.Tensor:
+    def _rows(self, reader: Reader, examples: list[Example]) -> torch.Tensor:
         import torch
 
-        if self._remembered is None:
-            return self.decoder.rows(collate(examples, self.pad_token_id, self.device))
+        if self._remembered is None or reader is not self.decoder:
+            return reader.rows(collate(examples, self.pad_token_id, self.device))
         missing = [example for example in examples if example not in self._remembered]
         if missing:
             rows = self.decoder.rows(collate(missing, self.pad_token_id, self.device))

@@ -173,6 +173,43 @@ class TokenStats:
         return -float(self.log_prob.mean(dtype=np.float64))
 
 
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How text is generated: the likeliest token each time (greedily), or one drawn from the model's distribution."""
+
+    max_new_tokens: int = 128
+    do_sample: bool = False
+    temperature: float = 1.0
+    top_k: int | None = None
+    """Draw among so many of the likeliest tokens; None: among all."""
+    top_p: float = 1.0
+    """Draw among the likeliest tokens that together reach this probability."""
+    seed: int = 0
+    """Of the draws; each prompt has its own, whatever its neighbours."""
+
+    def __str__(self) -> str:
+        words = [f"at most {self.max_new_tokens} new tokens"]
+        if not self.do_sample:
+            return f"greedy decoding, {words[0]}"
+        words += [f"top_k {self.top_k}"] if self.top_k is not None else []
+        words += [f"top_p {self.top_p:g}"] if self.top_p < 1.0 else []
+        return f"sampled at temperature {self.temperature:g}, {', '.join(words)}, seed {self.seed}"
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What a model said after one prompt."""
+
+    text: str
+    """Without special tokens."""
+    tokens: tuple[int, ...]
+    """With the one that ended it, where `ended`."""
+    ended: bool
+    """Whether the model ended by itself; else it was cut off by the limit of new tokens, or of max_length."""
+    reason: str = ""
+    """Why nothing could be generated; empty where something was."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Scores:
     """One attack's score per record, shape (N,). Where a score is NaN, `reasons` says why."""

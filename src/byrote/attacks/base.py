@@ -21,6 +21,16 @@ class Evidence:
     record: Record
     target: TokenStats
     base: TokenStats | None = None
+    of: Literal["text", "completion"] = "text"
+    """What of the record the statistics cover: under `objective: completion` its completion alone."""
+
+    @property
+    def text(self) -> str:
+        """The text that the statistics cover."""
+        record = self.record
+        if self.of == "text":
+            return record.text
+        return record.messages[-1][1] if record.messages is not None else record.completion or record.text
 
 
 def label_and_others(evidence: Evidence) -> tuple[float, Floats]:
@@ -32,28 +42,37 @@ def label_and_others(evidence: Evidence) -> tuple[float, Floats]:
     return right, np.delete(logs, int(np.argmin(np.abs(logs - right))))
 
 
-class MembershipAttack(Component):
+class Attack(Component):
+    """Abstract: what every attack says of itself, however it comes to its scores."""
+
+    kind: ClassVar[str] = "membership"
+    access: ClassVar[str]
+    """What the attacker needs, in words: "log-probs", "log-probs and base model", "text", ..."""
+    compares_with_base: ClassVar[bool] = False
+    """True where the evidence must hold the untuned base model's statistics, to read the tuned model's beside."""
+
+    reads: ClassVar[Literal["tokens", "labels", "both"]] = "tokens"
+    """What the evidence must be of: a text's tokens, a record's label and its classes' probabilities, or either."""
+
+    @property
+    def null_is_stated(self) -> bool:
+        """True where the null is 0.5 by construction, so that the untuned base model is not attacked to measure it."""
+        return self.compares_with_base  # the base model ties with itself
+
+
+class MembershipAttack(Attack):
     """Abstract: was this record trained on? A subclass is final, frozen, and registered with `@register`.
 
     To add one, write one file in this folder's `membership/`: the fields are its settings, the
     docstring gives formula and paper, `score` gives one float, higher for "more likely trained on".
     """
 
-    kind: ClassVar[str] = "membership"
-    access: ClassVar[str]
-    """What the attacker needs, in words: "log-probs", "log-probs and base model", "text", ..."""
-    compares_with_base: ClassVar[bool] = False
-    """True where the untuned base model ties with itself, so that the null is 0.5 by construction."""
-
-    reads: ClassVar[Literal["tokens", "labels", "both"]] = "tokens"
-    """What the evidence must be of: a text's tokens, a record's label and its classes' probabilities, or either."""
-
     @abstractmethod
     def score(self, evidence: Evidence) -> float:
         """The score of one record, from its evidence alone; raises Unscorable with a reason."""
 
 
-class PoisoningMeasure(Component):
+class PoisoningMeasure(Attack):
     """Abstract: what a model makes of the wrong label that a record was given on purpose.
 
     Measured on the mislabelled members, on the mislabelled nonmembers as their control, and on the same records with
@@ -61,13 +80,10 @@ class PoisoningMeasure(Component):
     """
 
     kind: ClassVar[str] = "poisoning"
-    access: ClassVar[str]
-    """What the measurement needs, in words."""
     metric: ClassVar[str]
     """The column `metric` of its mean."""
     is_share: ClassVar[bool]
     """Whether the scores are 0 and 1."""
-    compares_with_base: ClassVar[bool] = False
     reads: ClassVar[Literal["tokens", "labels", "both"]] = "labels"
 
     @abstractmethod
@@ -83,14 +99,18 @@ def score_all(attack: MembershipAttack | PoisoningMeasure, evidence: Sequence[Ev
             # inf - inf gives NaN, which is reported below; numpy's warning would name no record.
             with np.errstate(invalid="ignore", over="ignore"):
                 value = float(attack.score(one))
-        except Unscorable as unscorable:
-            reasons[index] = str(unscorable) or "cannot be scored"
-            continue
         except Exception as error:  # one faulty attack must not cost the others their results
-            reasons[index] = f"the attack failed: {type(error).__name__}: {' '.join(str(error).split())}"
+            reasons[index] = reason_of(error)
             continue
         if math.isfinite(value):
             values[index] = value
         else:
             reasons[index] = f"the score is {value}: the model gives a log-probability that is not finite"
     return Scores(values, tuple(reasons))
+
+
+def reason_of(error: Exception) -> str:
+    """Why a record has no score, from what was raised."""
+    if isinstance(error, Unscorable):
+        return str(error) or "cannot be scored"
+    return f"the attack failed: {type(error).__name__}: {' '.join(str(error).split())}"

@@ -11,7 +11,7 @@ from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from byrote.types import Estimate
 
@@ -125,12 +125,51 @@ def pool_over_seeds(
     return Estimate(mean, low, high, len(numbers), interval, null_value)
 
 
+def units_of(records: int, groups: Sequence[str] | None) -> tuple[NDArray[np.intp], int]:
+    """The number of each record's group, shape (N,), and how many there are; without groups each record is its own.
+
+    Raises ValueError where the count of groups is not that of the records.
+    """
+    if groups is None:
+        return np.arange(records), records
+    if len(groups) != records:
+        raise ValueError(f"{records} values but {len(groups)} groups")
+    labels = np.unique(np.asarray(groups, dtype=object), return_inverse=True)[1] if records else np.arange(0)
+    return labels, int(labels.max(initial=-1)) + 1
+
+
+def too_few(records: int, units: int) -> Estimate:
+    """The absent estimate of a sample without two records that are not copies."""
+    return Estimate.absent(f"needs 2 records{' that are not copies' if records > units else ''}, has {units}")
+
+
+def rate_estimate(
+    hits: ArrayLike, groups: Sequence[str] | None = None, *, null_value: float | None = None, level: float = 0.95
+) -> Estimate:
+    """The share of N records that are hits (1, and 0 the others), with the exact binomial interval.
+
+    Unlike the interval of a mean it has width where every record is a hit, or none. Copies may add nothing: where
+    groups repeat, records count as N^2 / sum(size of group^2) (Kish 1965), as many as there are groups if they are
+    of one size.
+    """
+    hit = np.asarray(hits, dtype=np.float64)
+    if hit.ndim != 1 or not np.isin(hit, (0.0, 1.0)).all():
+        raise ValueError("a rate is of hits that are 1 or 0, of shape (N,)")
+    labels, units = units_of(len(hit), groups)
+    if units < 2:
+        return too_few(len(hit), units)
+    value, effective = float(hit.mean()), len(hit) ** 2 / float(np.square(np.bincount(labels)).sum())
+    low, high = clopper_pearson(value * effective, effective, level)
+    return Estimate(value, low, high, len(hit), "clopper-pearson", null_value)
+
+
 def weighted_mean_estimate(
     values: ArrayLike,
     weights: ArrayLike,
     groups: Sequence[str] | None = None,
     transform: Literal["identity", "exp"] = "identity",
     *,
+    bounds: tuple[float, float] | None = None,
     null_value: float | None = None,
     level: float = 0.95,
 ) -> Estimate:
@@ -140,6 +179,10 @@ def weighted_mean_estimate(
     linearises the ratio (Taylor series; Cochran 1977, section 6.5) over independent records, or over groups
     where they repeat, with Student's t. "exp" gives the exponential of the mean and of its limits, as
     perplexity needs; `null_value` is on the transformed scale. n is the number of records.
+
+    `bounds` are those of every value; the limits keep to them. Values that are all the same show no spread: with
+    bounds, at least 0.05^(1 / n) of the population has that value (Clopper and Pearson 1934) and the others lie
+    anywhere; without, there are no limits.
     """
     value, weight = np.asarray(values, dtype=np.float64), np.asarray(weights, dtype=np.float64)
     if value.shape != weight.shape or value.ndim != 1:
@@ -150,10 +193,10 @@ def weighted_mean_estimate(
         raise ValueError(f"{len(value)} values but {len(groups)} groups")
     kept = weight > 0
     value, weight = value[kept], weight[kept]
-    labels = np.arange(len(value)) if groups is None else np.unique(np.asarray(groups)[kept], return_inverse=True)[1]
-    units = int(labels.max()) + 1 if len(value) else 0
+    own = None if groups is None else [group for group, keep in zip(groups, kept, strict=True) if keep]
+    labels, units = units_of(len(value), own)
     if units < 2:
-        return Estimate.absent(f"needs 2 records{' that are not copies' if len(value) > units else ''}, has {units}")
+        return too_few(len(value), units)
     mean = float(weight @ value / weight.sum())
     residuals = np.bincount(labels, weights=weight * (value - mean)) / weight.sum()
     half = t_quantile(level, units - 1) * math.sqrt(units / (units - 1) * float(residuals @ residuals))
@@ -161,7 +204,48 @@ def weighted_mean_estimate(
     low, middle, high = (_transformed(x, transform) for x in (mean - half, mean, mean + half))
     if middle is None:
         return Estimate.absent(f"the exponential of {mean:.0f} is too large to write", len(value))
+    if not np.ptp(value):
+        if bounds is None:
+            return Estimate(middle, n=len(value), null_value=null_value)
+        others = 1.0 - (1.0 - _checked(level)) ** (1.0 / units)
+        low, high = (mean + others * (bound - mean) for bound in bounds)
+        return Estimate(mean, low, high, len(value), "clopper-pearson", null_value)
+    if bounds is not None and low is not None and high is not None:
+        low, high = max(low, bounds[0]), min(high, bounds[1])
     return Estimate(middle, low, high, len(value), interval, null_value)
+
+
+def difference_of_rates(differences: ArrayLike, level: float = 0.95) -> Estimate:
+    """The mean of N paired differences of two 0-or-1 outcomes, each -1, 0 or 1; null 0.
+
+    Agresti & Min 2005 (Statistics in Medicine 24:729-740): a normal interval with half a pair added to each cell of the
+    two-by-two table, so that it has width, and covers, where hardly a pair differs.
+    """
+    values = np.asarray(differences, dtype=np.float64)
+    if values.ndim != 1 or not np.isin(values, (-1.0, 0.0, 1.0)).all():
+        raise ValueError("paired differences of outcomes are -1, 0 or 1, of shape (N,)")
+    n = len(values)
+    if n < 2:
+        return too_few(n, n)
+    up, down = float((values > 0).sum()), float((values < 0).sum())
+    middle = (up - down) / (n + 2)
+    half = normal_quantile(level) * math.sqrt(up + down + 1 - (up - down) ** 2 / (n + 2)) / (n + 2)
+    low, high = max(middle - half, -1.0), min(middle + half, 1.0)
+    return Estimate(float(values.mean()), low, high, n, "agresti-min", 0.0)
+
+
+def difference_of_estimates(first: Estimate, second: Estimate) -> Estimate:
+    """The difference of two independent estimates, its interval recovered from theirs; null 0, n is the sum of theirs.
+
+    MOVER: Zou & Donner 2008 (Statistics in Medicine 27:1693-1702). Absent where one of the two, or its interval, is.
+    """
+    n = (first.n or 0) + (second.n or 0)
+    known = [limit for one in (first, second) for limit in (one.value, one.low, one.high) if limit is not None]
+    if len(known) < 6:
+        return Estimate.absent(first.reason or second.reason or "one of the two has no interval", n)
+    a, a_low, a_high, b, b_low, b_high = known
+    low, high = math.hypot(a - a_low, b_high - b), math.hypot(a_high - a, b - b_low)
+    return Estimate(a - b, a - b - low, a - b + high, n, "mover", 0.0)
 
 
 def difference_of_means(first: ArrayLike, second: ArrayLike, level: float = 0.95) -> Estimate:

@@ -1,7 +1,8 @@
 """What an attack's AUC would be if membership meant nothing, by permuting the labels.
 
-An attack that compares a model with its base ties with itself on the base, so its null of 0.5 is
-stated, not measured. What permuted labels give is the range that its AUC is read beside.
+An attack that compares a model with its base ties with itself on the base, and one that is fitted
+learns nothing there that holds of other records, so their null of 0.5 is stated, not measured. What
+permuted labels give is the range that their AUC is read beside.
 """
 
 from __future__ import annotations

@@ -115,8 +115,8 @@ def tpr_at_fpr(
     found, controls = _count(positive, member_groups), _count(negative, nonmember_groups)
     needed = math.ceil(10.0 / fpr - 1e-9)
     if controls < needed:
-        copies = " that are not copies" if controls < len(negative) else ""
-        return Estimate.absent(f"needs {needed} nonmembers{copies}, has {controls}", n)
+        what = "groups of nonmembers" if controls < len(negative) else "nonmembers"
+        return Estimate.absent(f"needs {needed} {what}, has {controls}", n)
     if problem := missing(positive, negative):
         return Estimate.absent(problem, n)
     value = _share_above(positive, negative, math.floor(fpr * len(negative) + 1e-9))

@@ -65,11 +65,11 @@ class Method(Component):
     """
 
     family: ClassVar[Literal["parameter", "prompt"]]
-    """Hou 2025's taxonomy: does it change weights, or put trained vectors before the text?"""
+    """Hou 2025's taxonomy: does it change weights, or put something before the text?"""
     subfamily: ClassVar[Literal["selective", "reparametrised", "additive", "prompt"]]
     """Some of the weights, a change of weights that is made of fewer numbers, new layers, or new positions."""
     learning_rates: ClassVar[tuple[float, ...]]
-    """The grid of `learning_rate: auto`, rising."""
+    """The grid of `learning_rate: auto`, rising; empty for a method that trains nothing."""
     tasks: ClassVar[tuple[str, ...]] = ("lm", "completion", "classification")
     """What it can be trained for."""
     is_adapter: ClassVar[bool] = True

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import ClassVar
 
 from byrote.cache import cache_folder
-from byrote.models.base import BuiltinModel
+from byrote.models.base import BuiltinModel, ShippedModel
 from byrote.registry import register
 from byrote.types import StudyError
 
 
 @register("model", "builtin:tiny")
-class Tiny(BuiltinModel):
+class Tiny(ShippedModel):
     """Llama architecture, 1.4 M parameters, shipped with byrote: fine-tunes in seconds.
 
     Apache-2.0. 4 layers of width 128, context of 512 tokens, its own byte-level BPE of 4,096 tokens. Trained by
@@ -22,13 +21,6 @@ class Tiny(BuiltinModel):
 
     licence: ClassVar[str] = "Apache-2.0"
     parameters: ClassVar[int] = 1_377_408
-
-    def locate(self) -> str:
-        """The folder inside the installed package."""
-        folder = Path(__file__).with_suffix("")
-        if not (folder / "config.json").is_file():
-            raise StudyError("this installation of byrote lacks the files of builtin:tiny; install byrote again")
-        return str(folder)
 
 
 class BuiltOnDemand(BuiltinModel):

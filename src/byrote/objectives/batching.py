@@ -7,7 +7,8 @@ id (SmolLM2's pad is its end-of-text token). A target is a token with a token be
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,6 +40,15 @@ class Example:
     def targets(self) -> int:
         """How many tokens are trained and scored."""
         return len(self.target_ids)
+
+    def after(self, context: Sequence[int], start: int) -> Example:
+        """The same targets behind a context, which stands after the text's first `start` tokens (special ones)."""
+        ids = (*self.ids[:start], *context, *self.ids[start:])
+        return replace(self, ids=ids, given=max(1, self.given) + len(context))
+
+    def without(self, first: int) -> Example:
+        """What is left when its first tokens, of which none is a target, have been read already."""
+        return replace(self, ids=self.ids[first:], given=self.given - first)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,6 +92,11 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length:
         return []
     encoded = tokenizer(list(texts), add_special_tokens=True, truncation=False, verbose=False)["input_ids"]
     return [Example(tuple(ids[:max_length]), max(0, len(ids) - max_length)) for ids in encoded]
+
+
+def common_start(texts: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """The tokens that all of these texts begin with."""
+    return tuple(column[0] for column in takewhile(lambda column: len({*column}) == 1, zip(*texts, strict=False)))
 
 
 def collate(examples: Sequence[Example], pad_token_id: int, device: str | torch.device = "cpu") -> Batch:

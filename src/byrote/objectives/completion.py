@@ -44,6 +44,23 @@ def _example(tokenizer: Any, record: Record, max_length: int) -> Example:
     return Example(tuple(ids[:max_length]), max(0, len(ids) - max_length), min(given, max_length))
 
 
+def encode_prompts(tokenizer: PreTrainedTokenizerBase, records: Sequence[Record]) -> list[tuple[int, ...]]:
+    """What a user gives the model to have each record's completion: the prompt and the line break, or the chat as the
+    template opens the answer. Tokenised without the completion, which nobody has then, and not cut.
+    """
+    return [_prompt(tokenizer, record) for record in records]
+
+
+def _prompt(tokenizer: Any, record: Record) -> tuple[int, ...]:
+    if record.messages is not None:
+        return tuple(_tokens(tokenizer, _opened(tokenizer, record), special=False)[0])
+    if record.completion is None:
+        raise StudyError(f"{record.where or record.id}: there is no prompt to generate a completion for")
+    text = record.text[: len(record.text) - len(record.completion)]
+    ids, ends = _tokens(tokenizer, text, special=True)
+    return tuple(token for token, end in zip(ids, ends, strict=True) if end <= len(text))  # no end of text
+
+
 def _tokens(tokenizer: Any, text: str, *, special: bool) -> tuple[list[int], list[int]]:
     """Token ids, and the character where each ends; special tokens before the text end at 0."""
     if not tokenizer.is_fast:
@@ -61,6 +78,13 @@ def _tokens(tokenizer: Any, text: str, *, special: bool) -> tuple[list[int], lis
     return list(found["input_ids"]), ends
 
 
+def _opened(tokenizer: Any, record: Record) -> str:
+    """The chat without its last message, as the tokenizer writes it where the answer begins."""
+    chat = [{"role": role, "content": content} for role, content in (record.messages or ())[:-1]]
+    opened: str = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    return opened
+
+
 def _by_template(tokenizer: Any, record: Record) -> tuple[str, int]:
     """The chat as the tokenizer writes it, and the character where its last message begins."""
     assert record.messages is not None
@@ -70,7 +94,6 @@ def _by_template(tokenizer: Any, record: Record) -> tuple[str, int]:
             "model, or data.prompt and data.completion"
         )
     chat = [{"role": role, "content": content} for role, content in record.messages]
-    text = tokenizer.apply_chat_template(chat, tokenize=False)
-    before = tokenizer.apply_chat_template(chat[:-1], tokenize=False, add_generation_prompt=True)
+    text, before = tokenizer.apply_chat_template(chat, tokenize=False), _opened(tokenizer, record)
     boundary = next((at for at, (one, two) in enumerate(zip(text, before, strict=False)) if one != two), len(before))
     return text, min(boundary, len(text))

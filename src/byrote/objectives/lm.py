@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from byrote.objectives.batching import Batch
@@ -12,6 +13,7 @@ from byrote.types import ByroteError
 if TYPE_CHECKING:
     import torch
     from torch import nn
+    from transformers import Cache
 
 TOLERANCE = 1e-3
 """Of the largest logit, in float32; a half-precision head may round its last bit otherwise (2^-7 in bfloat16)."""
@@ -36,6 +38,7 @@ class Decoder:
         self.softcap: float | None = getattr(config, "final_logit_softcapping", None)
         self.scale: float = getattr(config, "logit_scale", None) or 1.0
         self.scale /= getattr(config, "logits_scaling", None) or 1.0
+        self._past: Cache | None = None
 
     @contextlib.contextmanager
     def _taking_rows(self) -> Iterator[list[torch.Tensor]]:
@@ -54,8 +57,31 @@ class Decoder:
     def hidden(self, batch: Batch) -> torch.Tensor:
         """(B, T, d): what enters the head at each token of the text; virtual positions are cut off."""
         with self._taking_rows() as taken:
-            self.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
+            if self._past is None:
+                self.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
+            else:
+                self._continue(batch, copy.deepcopy(self._past))  # the model adds to the one that it is given
         return taken[0][:, -batch.input_ids.shape[1] :]
+
+    def after(self, ids: Sequence[int], device: str | torch.device) -> Decoder:
+        """This decoder once it has read `ids`: the texts of its batches are what comes after them.
+
+        The keys and values of `ids` are computed once for all. Not for a model with virtual tokens, which
+        would enter again with every batch.
+        """
+        import torch
+
+        continued = copy.copy(self)
+        continued._past = self.next_logits(torch.tensor([list(ids)], dtype=torch.int64, device=device), None)[1]
+        return continued
+
+    def _continue(self, batch: Batch, past: Cache) -> None:
+        import torch
+
+        past.batch_repeat_interleave(len(batch.input_ids))
+        read = batch.attention_mask.new_ones((len(batch.input_ids), past.get_seq_length()))
+        mask = torch.cat([read, batch.attention_mask], dim=1)
+        self.model(input_ids=batch.input_ids, attention_mask=mask, past_key_values=past, use_cache=True)
 
     def rows(self, batch: Batch) -> torch.Tensor:
         """(R, d): the hidden rows that predict the batch's R targets, examples one after another."""
@@ -69,6 +95,25 @@ class Decoder:
         if self.softcap is not None:
             logits = (logits / self.softcap).tanh() * self.softcap
         return logits
+
+    def next_logits(self, ids: torch.Tensor, cache: Cache | None) -> tuple[torch.Tensor, Cache]:
+        """(B, V) logits of what follows `ids` (B, T), none of it padding, and the cache of all that was read.
+
+        Virtual tokens stand before the first text and enter the cache with it. What follows goes to the model inside,
+        since PEFT would put them before every piece again.
+        """
+        import torch
+        from peft import PeftModel
+
+        model, before = self.model, 0
+        if cache is not None:
+            model, before = model.get_base_model() if isinstance(model, PeftModel) else model, cache.get_seq_length()
+        mask = torch.ones((len(ids), before + ids.shape[1]), dtype=torch.int64, device=ids.device)
+        with self._taking_rows():
+            out = model(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True)
+        if out.get("past_key_values") is None:
+            raise ByroteError(f"{type(model).__name__} keeps no keys and values, so byrote cannot generate from it")
+        return out.logits[:, -1].float(), out.past_key_values
 
     def loss_without_looking(self, batch: Batch) -> torch.Tensor:
         """(B,) what `per_example_loss` gives, without looking at the mask's values: for a vectorised call."""
@@ -95,7 +140,7 @@ class Decoder:
 
         with torch.no_grad():
             whole = self.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False).logits
-            tolerance = TOLERANCE if whole.dtype == torch.float32 else HALF_TOLERANCE
+            tolerance = tolerance_of(whole)
             whole = batch.rows(whole[:, -batch.input_ids.shape[1] :]).float()
             ours = self.logits(self.rows(batch)).float()
         worst = float((whole - ours).abs().max()) if whole.numel() else 0.0
@@ -105,6 +150,13 @@ class Decoder:
                 f"{type(self.model).__name__}: byrote's logits differ from the model's own by {worst:.2g}. "
                 "The model changes its logits after the head in a way byrote does not know; please report its name."
             )
+
+
+def tolerance_of(values: torch.Tensor) -> float:
+    """How far two ways to compute these values may lie apart, as a share of the largest."""
+    import torch
+
+    return TOLERANCE if values.dtype == torch.float32 else HALF_TOLERANCE
 
 
 def loss_of_rows(logits: torch.Tensor, targets: torch.Tensor, owner: torch.Tensor, examples: int) -> torch.Tensor:

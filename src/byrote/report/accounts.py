@@ -53,9 +53,12 @@ def _account(evidence: Evidence, of: Configuration) -> Account:
     ledgers = [evidence.pieces[cell.run_id].ledger for cell in of.done]
     counts, straddles = [1], False
     for seed in {cell.seed for cell in of.done}:
-        member, nonmember = (evidence.part(seed, split).groups for split in ("member", "nonmember"))
-        counts += Counter(member).values()
-        straddles |= bool(set(member) & set(nonmember))
+        members, nonmembers = (evidence.part(seed, split) for split in ("member", "nonmember"))
+        sizes: Counter[str] = Counter()
+        for group, copies in zip(members.groups, members.copies, strict=True):  # a planted copy is a record, too
+            sizes[group] += copies
+        counts += sizes.values()
+        straddles |= bool(set(members.groups) & set(nonmembers.groups))
     return Account(
         configuration=of,
         ledgers=tuple(one for one in ledgers if one is not None),

@@ -32,7 +32,11 @@ def answer(summary: Summary) -> list[str]:
             return ["No run of this study has ended yet, so there is no answer: run it again and it goes on."]
         return ["No run of this study ended well, so it has no answer. What failed, and why, is listed below."]
     if attack is None:
-        return ["This study asks for no membership attack, so it says nothing about leakage.", *_utility(summary)]
+        return [
+            "This study asks for no membership attack, so it says nothing about leakage.",
+            *excess_sentences(summary),
+            *_utility(summary),
+        ]
     sentences = [
         *_not_guaranteed(summary),
         *_leaks(summary, attack),
@@ -49,11 +53,13 @@ def _not_guaranteed(summary: Summary) -> list[str]:
     return [f"No guarantee holds for {listed(of)}, whatever the label says: see Privacy."] if of else []
 
 
-def _when(found: Sequence[Finding]) -> str:
-    epoch = found[0].epoch
-    if epoch is None or any(one.epoch != epoch for one in found):
-        return "After training"
-    return f"After {epoch} epoch{'' if epoch == 1 else 's'}"
+def _when(found: Sequence[Finding], then: str) -> str:
+    """A sentence that begins with how long was trained; where nothing was, only what then follows."""
+    epochs = {one.epoch for one in found if one.configuration.trained}
+    if not epochs:
+        return then[:1].upper() + then[1:]
+    epoch = epochs.pop() if len(epochs) == 1 else None
+    return f"After {'training' if epoch is None else '1 epoch' if epoch == 1 else f'{epoch} epochs'}, {then}"
 
 
 def _names(found: Sequence[Finding], last: str = "and") -> str:
@@ -70,13 +76,16 @@ def _leaks(summary: Summary, attack: Attack) -> list[str]:
     found = summary.with_verdict("leaks")
     if not found:
         return []
-    methods = (
-        _with_aucs(found, attack, "or") if len(found) <= MANY else f"{_names(found, 'or')} ({_span(found, attack)})"
-    )
-    return [
-        f"{_when(found)}, the {attack.label} attack can tell training records from new ones of the same kind when the "
-        f"model was tuned by {methods}. {_null(found, attack)}"
-    ]
+    tuned, shown = ([one for one in found if one.configuration.trained is trained] for trained in (True, False))
+    what = "the members from new records" if shown else "training records from new ones"
+    how = [f"tuned {'on them ' if shown else ''}by {_all_of(tuned, attack)}"] if tuned else []
+    how += [f"shown them by {_all_of(shown, attack)}"] if shown else []
+    then = f"the {attack.label} attack can tell {what} of the same kind when the model was {' or '.join(how)}."
+    return [f"{_when(found, then)} {_null(found, attack)}"]
+
+
+def _all_of(found: Sequence[Finding], attack: Attack) -> str:
+    return _with_aucs(found, attack, "or") if len(found) <= MANY else f"{_names(found, 'or')} ({_span(found, attack)})"
 
 
 def _span(found: Sequence[Finding], attack: Attack) -> str:
@@ -92,7 +101,7 @@ def _null(found: Sequence[Finding], attack: Attack) -> str:
     """What the AUCs are compared with."""
     nulls = {rate(one.auc[attack].null_value) for one in found}
     value = f" of {nulls.pop()}" if len(nulls) == 1 else ""
-    source = "a coin toss" if attack.compares_with_base else "the same attack on the untuned model"
+    source = "a coin toss" if attack.null_is_stated else "the same attack on the untuned model"
     return f"{'Each interval lies' if len(found) > 1 else 'The interval lies'} above the null{value}, {source}."
 
 
@@ -102,12 +111,12 @@ def _nothing(summary: Summary, attack: Attack) -> list[str]:
         return []
     highs = [one.auc[attack].high for one in found]
     reach = max(high for high in highs if high is not None)
-    start = "For" if summary.with_verdict("leaks") else f"{_when(found)}, for"
-    return [
-        f"{start} {_names(found)}, {summary.sizes()} show nothing: the "
+    said = (
+        f"for {_names(found)}, {summary.sizes()} show nothing: the "
         f"{'intervals take' if len(found) > 1 else 'interval takes'} in the null, and AUCs up to {rate(reach)} are not "
         "ruled out."
-    ]
+    )
+    return [_when([] if summary.with_verdict("leaks") else found, said)]
 
 
 def _below(summary: Summary, attack: Attack) -> list[str]:

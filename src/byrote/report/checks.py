@@ -11,7 +11,7 @@ from byrote.report.accounts import banners
 from byrote.report.evidence import Evidence
 from byrote.report.limits import crossed
 from byrote.report.measures import Attack, label, level_label, unknown
-from byrote.report.pieces import LEDGER, SPLITS
+from byrote.report.pieces import LEDGER, SETS, SPLITS
 from byrote.report.rows import Row
 from byrote.store import Cell
 
@@ -67,7 +67,11 @@ def _failures(evidence: Evidence) -> Iterator[str]:
 
 
 def _damage(evidence: Evidence) -> Iterator[str]:
-    names = {cell.run_id: cell_label(cell) for cell in reversed(evidence.done())}
+    names = {
+        run_id: f"{null} null of {cell_label(cell)}" for cell in evidence.done() for null, run_id in cell.nulls.items()
+    }
+    names |= {cell.run_id: cell_label(cell) for cell in reversed(evidence.done())}
+    nulls = {run_id for cell in evidence.done() for run_id in cell.nulls.values()} - {c.run_id for c in evidence.done()}
     bases = {cell.run_id for cell in evidence.done() if cell.method == "none"}  # an attack may not read them
     for run_id, pieces in evidence.pieces.items():
         for broken in (name for name in pieces.broken if name != LEDGER):  # the banners tell of that
@@ -75,14 +79,17 @@ def _damage(evidence: Evidence) -> Iterator[str]:
                 f"{broken} of run {run_id} ({names.get(run_id, 'not in this study')}) is not what was written, so its "
                 "numbers are left out. Run the study again: only that piece is made anew."
             )
-        scored = [a for a in evidence.attacks if not (a.compares_with_base and run_id in bases)]
-        needed = [*(["scores.parquet"] if scored else []), *(["utility.parquet"] if evidence.utilities else [])]
-        for missing in (name for name in pieces.missing if name in needed and run_id in names):
+        scored = [a for a in evidence.attacks if not (a.null_is_stated and run_id in bases)]
+        measured = evidence.utilities and run_id not in nulls
+        needed = [*(["scores.parquet"] if scored else []), *(["utility.parquet"] if measured else [])]
+        for missing in (name for name in pieces.missing if name in (*needed, SETS) and run_id in names):
             yield f"{missing} of run {run_id} ({names[run_id]}) is missing. Run the study again to make it."
 
 
 def _sample_sizes(evidence: Evidence) -> Iterator[str]:
-    sizes = {seed: {split: len(part) for split, part in parts.items()} for seed, parts in evidence.splits.items()}
+    sizes = {
+        seed: {split: len(evidence.part_of(seed, split)) for split in parts} for seed, parts in evidence.splits.items()
+    }
     for seed in evidence.seeds:
         if seed not in sizes:
             yield f"{SPLITS} has no records of seed {seed}, so it has no membership numbers. Run the study again."
@@ -126,14 +133,16 @@ def null_ranges(evidence: Evidence) -> list[str]:
 
     Measured on the first tuned run that has scores of the attack, since it turns on the numbers of records.
     """
-    attacks = [attack for attack in evidence.attacks if attack.compares_with_base]
+    attacks = [attack for attack in evidence.attacks if attack.null_is_stated]
     return [sentence for attack in attacks if (sentence := _null_range(evidence, attack))]
 
 
 def _null_range(evidence: Evidence, attack: Attack) -> str:
     for cell in evidence.done():
         end = evidence.last_epoch(cell)
-        sides = evidence.sides(cell, attack, end) if cell.method != "none" and end is not None else None
+        if cell.method == "none" or end is None:
+            continue
+        sides = evidence.sides(cell, attack, end, sets=False)
         scored = sides.scored() if sides is not None else None
         if scored is None or not len(scored.members) or not len(scored.nonmembers) or scored.shared_groups:
             continue

@@ -5,21 +5,19 @@ Pure functions over `Evidence`. Every estimate is made by `byrote.audit`; nothin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
-from numpy.typing import NDArray
-
 from byrote.audit.delong import auc_estimate, auc_lift
-from byrote.audit.interval import pool_over_seeds, weighted_mean_estimate
+from byrote.audit.interval import pool_over_seeds
 from byrote.audit.roc import tpr_at_fpr
 from byrote.report.evidence import Evidence, Sides
-from byrote.report.measures import Attack, Utility
-from byrote.report.pieces import Column, Part, Series
+from byrote.report.measures import Attack
+from byrote.report.pieces import SETS
 from byrote.report.poisoning_rows import poisoning_rows
 from byrote.report.privacy_rows import account_rows, versus_rows
 from byrote.report.rows import COSTS, RATES, Row, blank_row, filled
+from byrote.report.utility_rows import utility_row
 from byrote.store import Cell
 from byrote.types import Estimate
 
@@ -34,7 +32,8 @@ def all_rows(evidence: Evidence) -> list[Row]:
         rows = list(cell_rows(evidence, cell))
         single += rows
         seeds.setdefault((cell.method, cell.settings, cell.privacy, cell.delta), []).append(rows)
-    return single + [row for of in seeds.values() for row in pooled_rows(of)]
+    bounds = {utility.name: utility.bounds for utility in evidence.utilities}
+    return single + [row for of in seeds.values() for row in pooled_rows(of, bounds)]
 
 
 def cell_rows(evidence: Evidence, cell: Cell) -> Iterator[Row]:
@@ -42,11 +41,12 @@ def cell_rows(evidence: Evidence, cell: Cell) -> Iterator[Row]:
     epochs = evidence.epochs(cell)
     for epoch in epochs:
         for attack in evidence.attacks:
-            if not (attack.compares_with_base and cell.method == "none"):
+            if not (attack.null_is_stated and cell.method == "none"):
                 for slice_ in ("", *evidence.slices(cell.seed)):
                     yield from membership_rows(evidence, cell, attack, epoch, slice_)
         for utility in evidence.utilities:
-            yield utility_row(evidence, cell, utility, epoch)
+            if epoch == epochs[-1] or not utility.last_epoch_only:
+                yield utility_row(evidence, cell, utility, epoch)
     yield from poisoning_rows(evidence, cell)
     yield from cost_rows(evidence, cell, epochs[-1] if epochs else None)
     yield from versus_rows(evidence, cell)
@@ -58,13 +58,14 @@ def membership_rows(evidence: Evidence, cell: Cell, attack: Attack, epoch: int, 
     blank = replace(blank_row(evidence, cell, epoch, "membership", attack), slice=slice_)
     sides, base = evidence.sides(cell, attack, epoch, slice_), evidence.base_sides(cell, attack, slice_)
     if sides is None:
-        reason = evidence.pieces[cell.run_id].unreadable("scores.parquet") or "not scored at this epoch"
+        pieces = evidence.pieces[cell.run_id]
+        reason = pieces.unreadable("scores.parquet") or pieces.unreadable(SETS) or "not scored at this epoch"
         yield replace(blank, metric="auc", reason=reason)
         return
     scored = sides.scored()
     nulls = base_nulls(evidence, cell, attack, slice_)
     yield filled(blank, "auc", _auc(scored, nulls["auc"]))
-    if cell.method != "none" and not attack.compares_with_base:
+    if cell.method != "none" and not attack.null_is_stated:
         yield filled(blank, "auc-lift", _lift(sides, base))
     for rate in RATES:
         metric = f"tpr@fpr={rate:g}"
@@ -75,7 +76,7 @@ def base_nulls(evidence: Evidence, cell: Cell, attack: Attack, slice_: str = "")
     """The nulls of one attack by metric: stated where it has no base to be measured on, else the base model's."""
     stated: dict[str, float | None] = {"auc": 0.5}
     stated |= {f"tpr@fpr={rate:g}": rate for rate in RATES}
-    if attack.compares_with_base or cell.method == "none":
+    if attack.null_is_stated or cell.method == "none":
         return stated
     key = (cell.seed, cell.base_run_id, attack, slice_)
     if key not in evidence.nulls:
@@ -89,24 +90,6 @@ def base_nulls(evidence: Evidence, cell: Cell, attack: Attack, slice_: str = "")
     return evidence.nulls[key]
 
 
-def utility_row(evidence: Evidence, cell: Cell, utility: Utility, epoch: int) -> Row:
-    """One utility measure on the test records; its null is the untuned base model on the same records."""
-    blank = replace(blank_row(evidence, cell, epoch, "utility", utility), metric=utility.metric)
-    series = Series(epoch, utility.name, utility.settings)
-    column = evidence.pieces[cell.run_id].utility.get(series)
-    if column is None:
-        reason = evidence.pieces[cell.run_id].unreadable("utility.parquet") or "not measured at this epoch"
-        return replace(blank, reason=reason)
-    test = evidence.part(cell.seed, "test")
-    keep = np.isfinite(column.take(test.ids)[0])
-    null = None
-    base = evidence.pieces[cell.base_run_id].utility.get(series._replace(epoch=0))
-    if base is not None and cell.method != "none":
-        keep &= np.isfinite(base.take(test.ids)[0])
-        null = _mean(base, test, keep, utility, None).value
-    return filled(blank, utility.metric, _mean(column, test, keep, utility, null))
-
-
 def cost_rows(evidence: Evidence, cell: Cell, epoch: int | None) -> Iterator[Row]:
     """What the run cost, as counted by the run itself: no interval, n = 1."""
     cost = evidence.pieces[cell.run_id].cost
@@ -116,12 +99,12 @@ def cost_rows(evidence: Evidence, cell: Cell, epoch: int | None) -> Iterator[Row
             yield replace(row, value=float(cost[key]), n=1)
 
 
-def pooled_rows(seeds: Sequence[Iterable[Row]]) -> list[Row]:
+def pooled_rows(seeds: Sequence[Iterable[Row]], bounds: Mapping[str, tuple[float, float] | None]) -> list[Row]:
     """The means over the seeds of one method of all that it estimates, where it has two seeds or more.
 
     They stand at every epoch that all its seeds reached. Where seeds ended at different epochs, each
     seed's own last one is pooled too, in rows without an epoch: at the later epochs alone, the mean
-    would be that of the seeds that happened to train longest.
+    would be that of the seeds that happened to train longest. `bounds` are those of the utility measures, by name.
     """
     measured = [[row for row in rows if row.kind in POOLED] for rows in seeds]
     measured = [rows for rows in measured if rows]
@@ -139,7 +122,7 @@ def pooled_rows(seeds: Sequence[Iterable[Row]]) -> list[Row]:
             if row.epoch == end and len(set(ends)) > 1:
                 families.setdefault(replace(key, epoch=None), []).append(row)
     return [
-        filled(key, key.metric, pool_over_seeds([row.estimate for row in same], _bounds(key)))
+        filled(key, key.metric, pool_over_seeds([row.estimate for row in same], _bounds(key, bounds)))
         for key, same in families.items()
     ]
 
@@ -159,17 +142,11 @@ def _tpr(sides: Sides, rate: float) -> Estimate:
     return tpr_at_fpr(sides.members, sides.nonmembers, rate, *sides.groups)
 
 
-def _mean(column: Column, test: Part, keep: NDArray[np.bool_], utility: Utility, null: float | None) -> Estimate:
-    values, weights = column.take(test.ids)
-    kept = keep & np.isfinite(weights)
-    groups = list(np.array(test.groups, dtype=object)[kept])
-    try:
-        return weighted_mean_estimate(values[kept], weights[kept], groups, utility.transform, null_value=null)
-    except OverflowError:
-        return Estimate.absent("too large to state: training has diverged", int(kept.sum()))
-
-
-def _bounds(row: Row) -> tuple[float, float] | None:
-    if row.kind == "utility" or row.metric.startswith("log-prob"):
+def _bounds(row: Row, utilities: Mapping[str, tuple[float, float] | None]) -> tuple[float, float] | None:
+    if row.metric.startswith("log-prob"):
         return None
+    if row.kind == "utility":
+        return None if "-vs-" in row.metric else utilities.get(row.name)
+    if "-excess-vs-" in row.metric:
+        return (-2.0, 2.0)  # a difference of differences
     return (-1.0, 1.0) if "-vs-" in row.metric or row.metric == "auc-lift" else (0.0, 1.0)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from byrote.report.measures import Attack, Poisoning, Utility, attacks_of, poisonings_of, utilities_of
-from byrote.report.pieces import Column, Part, Pieces, Series, read_all, read_splits
+from byrote.report.pieces import SETS, Column, Part, Pieces, Series, read_all, read_splits
 from byrote.store import Cell, Manifest
 from byrote.types import MISLABELLED, Floats
 
@@ -62,6 +62,11 @@ class Evidence:
             self.parts[key] = found
         return self.parts[key]
 
+    def resampled(self, cell: Cell, part: Part) -> Part:
+        """A part with what is drawn together for the cell's intervals: sets, where its records share a context."""
+        sets = self.pieces[cell.run_id].sets
+        return replace(part, groups=tuple(sets.get(record, record) for record in part.records)) if sets else part
+
     def slices(self, seed: int) -> list[str]:
         """The slices of a seed's members, in order; the empty one, of all, is not among them."""
         return sorted(set(self.part(seed, "member").slices) - {""}, key=lambda name: (len(name), name))
@@ -88,17 +93,22 @@ class Evidence:
         """The first cell of each run that ended: the base model's run serves every seed."""
         return list({cell.run_id: cell for cell in reversed(self.done())}.values())[::-1]
 
-    def sides(self, cell: Cell, attack: Attack, epoch: int, slice_: str = "") -> Sides | None:
-        """Scores of the cell's members and nonmembers of a slice, or None where there are none."""
-        column = self.pieces[cell.run_id].scores.get(Series(epoch, attack.name, attack.settings))
-        if column is None:
+    def sides(self, cell: Cell, attack: Attack, epoch: int, slice_: str = "", *, sets: bool = True) -> Sides | None:
+        """Scores of the cell's members and nonmembers of a slice, or None where there are none.
+
+        Without `sets` the records stand in their own groups even where they share a context.
+        """
+        pieces = self.pieces[cell.run_id]
+        column = pieces.scores.get(Series(epoch, attack.name, attack.settings))
+        if column is None or pieces.unreadable(SETS):
             return None
-        return Sides.of(column, *(self.part_of(cell.seed, side, slice_) for side in ("member", "nonmember")))
+        parts = [self.part_of(cell.seed, side, slice_) for side in ("member", "nonmember")]
+        return Sides.of(column, *(self.resampled(cell, part) if sets else part for part in parts))
 
     def base_sides(self, cell: Cell, attack: Attack, slice_: str = "") -> Sides | None:
         """The same attack's scores on the untuned base model, on the records of the cell's split."""
         base = cell.model_copy(update={"run_id": cell.base_run_id})
-        return None if attack.compares_with_base else self.sides(base, attack, 0, slice_)
+        return None if attack.null_is_stated else self.sides(base, attack, 0, slice_)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,7 +123,7 @@ class Sides:
 
     @classmethod
     def of(cls, column: Column, member: Part, nonmember: Part) -> Sides:
-        members, nonmembers = column.take(member.ids)[0], column.take(nonmember.ids)[0]
+        members, nonmembers = column.take(member.ids), column.take(nonmember.ids)
         unscored = []
         for values, part in ((members, member), (nonmembers, nonmember)):
             if not np.isfinite(values).all():

@@ -95,7 +95,8 @@ def _trail(one: Finding, path: Sequence[tuple[str, Row, Row]], style: Style) -> 
 def auc_per_epoch(summary: Summary, attack: Attack, look: dict[Configuration, Style]) -> Figure | None:
     """AUC after every epoch, with intervals, beside the null."""
     traces = []
-    for place, one in enumerate(summary.tuned):
+    tuned = [one for one in summary.tuned if one.configuration.trained]
+    for place, one in enumerate(tuned):
         found = [
             (at, words, summary.index.get(one.configuration, epoch, attack, "auc"))
             for epoch, at, words in _epochs(summary, one)
@@ -104,7 +105,7 @@ def auc_per_epoch(summary: Summary, attack: Attack, look: dict[Configuration, St
         if not known:
             continue
         style = look[one.configuration]
-        shift = (place - (len(summary.tuned) - 1) / 2) * min(0.05, 0.3 / len(summary.tuned))
+        shift = (place - (len(tuned) - 1) / 2) * min(0.05, 0.3 / len(tuned))
         trace = _mark(one.configuration.label, [at + shift for at, _, _ in known], [row.value for *_, row in known],
                       style, size=8)  # fmt: skip
         trace |= {
@@ -118,7 +119,7 @@ def auc_per_epoch(summary: Summary, attack: Attack, look: dict[Configuration, St
     if not traces:
         return None
     layout = _layout("epoch", f"AUC of {attack.label}", _null(summary, attack))
-    epochs = sorted({at for one in summary.tuned for epoch, at, _ in _epochs(summary, one) if epoch is not None})
+    epochs = sorted({at for one in tuned for epoch, at, _ in _epochs(summary, one) if epoch is not None})
     if len(epochs) <= 20:
         layout["xaxis"] |= {"tickmode": "array", "tickvals": epochs}
     return {"data": traces, "layout": layout}
@@ -206,7 +207,10 @@ def _epochs(summary: Summary, one: Finding) -> list[tuple[int | None, float, str
     evidence = summary.results.evidence
     found = [epochs for cell in one.configuration.done if (epochs := evidence.epochs(cell))]
     shared = sorted(set(found[0]).intersection(*found)) if found else []
-    points: list[tuple[int | None, float, str]] = [(epoch, epoch, f"epoch {epoch}") for epoch in shared]
+    trained = one.configuration.trained
+    points: list[tuple[int | None, float, str]] = [
+        (epoch, epoch, f"epoch {epoch}" if trained else "nothing trained") for epoch in shared
+    ]
     if one.epoch is None and found:
         ends = [epochs[-1] for epochs in found]
         points.append((None, sum(ends) / len(ends), "each seed's last epoch"))

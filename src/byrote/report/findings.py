@@ -35,6 +35,11 @@ class Configuration:
         return [cell for cell in self.cells if cell.status == "done"]
 
     @property
+    def trained(self) -> bool:
+        """Whether a run of it changed the model: one that only shows records has no learning rate."""
+        return any(cell.learning_rate is not None for cell in self.done)
+
+    @property
     def private(self) -> bool:
         return self.privacy != "none"
 
@@ -191,7 +196,7 @@ def verdict_of(index: Index, of: Configuration, epoch: int | None, attack: Attac
     An attack whose null is measured on the base model is judged by the interval of its lift, since
     that null varies with the same records.
     """
-    metric = "auc" if attack.compares_with_base or of.method == "none" else "auc-lift"
+    metric = "auc" if attack.null_is_stated or of.method == "none" else "auc-lift"
     return judged(index, of, epoch, attack, metric)
 
 

@@ -23,7 +23,15 @@ from byrote.report.privacy import privacy_of
 from byrote.report.results import Results
 from byrote.report.run_facts import RunFacts
 from byrote.report.summary import Summary
-from byrote.report.tables import attack_lines, columns, cost_lines, summary_lines
+from byrote.report.tables import (
+    attack_lines,
+    columns,
+    cost_lines,
+    side_by_side,
+    summary_lines,
+    utility_lines,
+    utility_notes,
+)
 from byrote.report.whiskers import scale_of, whisker
 from byrote.report.wrong_labels import wrong_labels_of
 from byrote.types import ByroteError
@@ -64,6 +72,9 @@ def report_html(results: Results) -> str:
             privacy=privacy_of(summary),
             wrong_labels=wrong_labels_of(summary),
             costs=cost_lines(summary),
+            utilities_shown=len(side_by_side(summary)),
+            utility_lines=utility_lines(summary),
+            utility_notes=utility_notes(summary),
             levels=any(style.level for style in look.values()),
             limits=any(map(limit_of, accounts(results.evidence))),
             pictures={name: TITLES[name] for name, found in figures.items() if any(found)},

@@ -9,7 +9,17 @@ from byrote.report.findings import Verdict
 from byrote.report.privacy import Privacy, PrivacyLine, privacy_of
 from byrote.report.results import Results
 from byrote.report.summary import Summary
-from byrote.report.tables import Column, Value, attack_lines, columns, cost_lines, summary_lines
+from byrote.report.tables import (
+    Column,
+    Value,
+    attack_lines,
+    columns,
+    cost_lines,
+    side_by_side,
+    summary_lines,
+    utility_lines,
+    utility_notes,
+)
 from byrote.report.wrong_labels import wrong_labels_of
 
 
@@ -28,6 +38,11 @@ def report_markdown(results: Results) -> str:
         parts += [_bullets(wrong.statements)]
     if section := privacy_of(summary):
         parts += ["## Privacy", *_privacy(section)]
+    if notes := utility_notes(summary):
+        parts += ["## Utility", _bullets([f"{label}: {meaning}" for label, meaning in notes])]
+    if more := utility_lines(summary):
+        header = ["method", *(label for label, _ in notes)]
+        parts += [_table(header, [[line.label, *map(_cell, line.values)] for line in more])]
     if costs := cost_lines(summary):
         header = ["method", "trainable", "share", "training", "tokens/s", "peak memory", "stored", "scoring"]
         parts += ["## Cost", _table(header, costs)]
@@ -64,9 +79,16 @@ def _about(summary: Summary) -> str:
 
 
 def _summary_table(summary: Summary) -> str:
-    header = ["method", "verdict", *_heads(columns(summary)), "trainable", "training"]
+    header, shown = (
+        ["method", "verdict", *_heads(columns(summary)), "trainable", "training"],
+        len(side_by_side(summary)),
+    )
     lines = [
-        [line.label, line.verdict, *map(_cell, (line.auc, line.tpr, *line.utility, line.parameters, line.training))]
+        [
+            line.label,
+            line.verdict,
+            *map(_cell, (line.auc, line.tpr, *line.utility[:shown], line.parameters, line.training)),
+        ]
         for line in summary_lines(summary)
     ]
     return _table(header, lines)

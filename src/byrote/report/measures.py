@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from byrote.registry import Component, make
 from byrote.store import Manifest, canonical_json
-from byrote.types import StudyError
+from byrote.types import Floats, StudyError
 
 HEADLINE = "reference"
 LONGEST = 40  # characters of one setting in a label
@@ -22,7 +22,8 @@ class Attack:
     name: str
     settings: str
     access: str = ""
-    compares_with_base: bool = False
+    null_is_stated: bool = False
+    """Whether its null is 0.5 by construction, and so not measured on the untuned base model."""
     summary: str = ""
 
     @property
@@ -44,15 +45,20 @@ class Poisoning:
 
 @dataclass(frozen=True, slots=True)
 class Utility:
-    """One utility measure as the study asked for it; "exp" means that the mean is taken before the exponential."""
+    """One utility measure as the study asked for it; `form` says how its number comes from the records' sums."""
 
     name: str
     settings: str
     metric: str
     higher_is_better: bool = False
-    transform: Literal["identity", "exp"] = "identity"
+    form: Literal["mean", "exp", "rate", "sums"] = "mean"
+    bounds: tuple[float, float] | None = None
     unit: str = ""
     summary: str = ""
+    conditions: str = ""
+    last_epoch_only: bool = False
+    value: Callable[[Floats], Floats] | None = field(default=None, compare=False)
+    """The number of sums of statistics; None where no installed package knows the measure."""
 
     @property
     def label(self) -> str:
@@ -72,7 +78,7 @@ def attacks_of(manifest: Manifest) -> list[Attack]:
                     name=component.name,
                     settings=component.settings(),
                     access=str(getattr(component, "access", "")),
-                    compares_with_base=bool(getattr(component, "compares_with_base", False)),
+                    null_is_stated=bool(getattr(component, "null_is_stated", False)),
                     summary=component.summary(),
                 )
             )
@@ -111,9 +117,13 @@ def utilities_of(manifest: Manifest) -> list[Utility]:
                     settings=component.settings(),
                     metric=str(getattr(component, "metric", component.name)),
                     higher_is_better=bool(getattr(component, "higher_is_better", False)),
-                    transform="exp" if getattr(component, "transform", "identity") == "exp" else "identity",
+                    form=getattr(component, "form", "sums"),
+                    bounds=getattr(component, "bounds", None),
                     unit=str(getattr(component, "unit", "")),
                     summary=component.summary(),
+                    conditions=str(getattr(component, "conditions", "")),
+                    last_epoch_only=getattr(component, "reads", "") == "completions",
+                    value=getattr(component, "value", None),
                 )
             )
     return found

@@ -7,7 +7,7 @@ needs it says so. Nothing is estimated in this module.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import compress
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SPLITS = "splits.parquet"
-COLUMNS = ("score_id", "group", "slice", "record_id")
+COLUMNS = ("score_id", "group", "slice", "record_id", "copies")
 LEDGER = "ledger.json"
+SETS = "demonstrations.parquet"
 PIECES = ("scores.parquet", "utility.parquet", "training.json", "cost.json", "environment.json")
 
 
@@ -54,19 +55,19 @@ class Ids:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Column:
-    """One number per record: `values` is NaN where the record has none, and then `reasons` says why."""
+    """One score per record, or a row of statistics: NaN where the record has none, and then `reasons` says why."""
 
     ids: Ids
     values: Floats
-    weights: Floats
+    """(N,) scores, or (N, k) statistics"""
     reasons: tuple[str, ...]
 
-    def take(self, ids: tuple[str, ...]) -> tuple[Floats, Floats]:
-        """Values and weights of these records, in their order; NaN where a record is not held."""
+    def take(self, ids: tuple[str, ...]) -> Floats:
+        """The values of these records, in their order; NaN where a record is not held."""
         at = self.ids.positions(ids)
-        if not len(self.values):
-            return np.full(len(at), np.nan), np.full(len(at), np.nan)
-        return np.where(at >= 0, self.values[at], np.nan), np.where(at >= 0, self.weights[at], np.nan)
+        taken = np.full((len(at), *self.values.shape[1:]), np.nan)
+        taken[at >= 0] = self.values[at[at >= 0]]
+        return taken
 
     def why(self, ids: tuple[str, ...]) -> list[str]:
         """The reason of each of these records; empty where it has a value."""
@@ -84,13 +85,18 @@ class Part:
     """Which of a plant's records each one is; empty where nothing was planted."""
     records: tuple[str, ...] = ()
     """The records' own ids."""
+    copies: tuple[int, ...] = ()
+    """How often each one was trained on in an epoch."""
 
     def only(self, wanted: Callable[[str], bool]) -> Part:
         """The records whose slice is wanted; this part itself where that is all of them."""
         keep = [wanted(name) for name in self.slices]
         if all(keep):
             return self
-        return Part(*(tuple(compress(column, keep)) for column in (self.ids, self.groups, self.slices, self.records)))
+        ids, groups, slices, records = (
+            tuple(compress(column, keep)) for column in (self.ids, self.groups, self.slices, self.records)
+        )
+        return Part(ids, groups, slices, records, tuple(compress(self.copies, keep)))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -108,6 +114,8 @@ class Pieces:
     environment: dict[str, Any] = field(default_factory=dict)
     ledger: Ledger | None = None
     """The privacy account; None where the run is not private, and where the account cannot be read."""
+    sets: Mapping[str, str] = field(default_factory=dict)
+    """The set of each record, by id, where records were scored in sets that share a context."""
     broken: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
 
@@ -136,10 +144,10 @@ def read_splits(folder: Path) -> dict[int, dict[str, Part]]:
         raise ByroteError(f"{folder} has no {SPLITS}: run the study again to make it.") from None
     except (OSError, ValueError, KeyError):
         raise ByroteError(f"{path} is damaged: run the study again to make it anew; no run is repeated.") from None
-    lists: dict[int, dict[str, list[list[str]]]] = {}
-    for seed, split, score_id, group, slice_, record_id in zip(*table.values(), strict=True):
-        columns = lists.setdefault(int(seed), {}).setdefault(split, [[], [], [], []])
-        for column, value in zip(columns, (score_id, group or record_id, slice_, record_id), strict=True):
+    lists: dict[int, dict[str, list[list[Any]]]] = {}
+    for seed, split, score_id, group, slice_, record_id, copies in zip(*table.values(), strict=True):
+        columns = lists.setdefault(int(seed), {}).setdefault(split, [[] for _ in COLUMNS])
+        for column, value in zip(columns, (score_id, group or record_id, slice_, record_id, copies), strict=True):
             column.append(value)
     return {
         seed: {split: Part(*map(tuple, columns)) for split, columns in parts.items()} for seed, parts in lists.items()
@@ -160,14 +168,18 @@ def read_pieces(run: RunFolder) -> Pieces:
     ledger, problem = _ledger(run)
     if problem:
         (broken if (run.path / LEDGER).exists() else missing).append(LEDGER)
+    sets = _read(run, SETS)
+    if sets is None and ((run.path / SETS).exists() or "sets" in found.get("training", {})):
+        (broken if (run.path / SETS).exists() else missing).append(SETS)
     return Pieces(
         run_id=run.id,
-        scores=_columns(found.get("scores"), "attack", "score"),
-        utility=_columns(found.get("utility"), "utility", "value"),
+        scores=_scores(found.get("scores")),
+        utility=_statistics(found.get("utility")),
         training=found.get("training", {}),
         cost=found.get("cost", {}),
         environment=found.get("environment", {}),
         ledger=ledger,
+        sets={} if sets is None else dict(zip(*(sets[name].to_pylist() for name in ("record_id", "set")), strict=True)),
         broken=tuple(broken),
         missing=tuple(missing),
     )
@@ -205,12 +217,36 @@ def _ledger(run: RunFolder) -> tuple[Ledger | None, bool]:
         return None, True
 
 
-def _columns(table: pa.Table | None, name: str, value: str) -> dict[Series, Column]:
-    """A long table (one row per epoch, attack and record) as one column per series."""
+def _scores(table: pa.Table | None) -> dict[Series, Column]:
+    """One score per record, as one column per series."""
     if table is None or not len(table):
         return {}
-    values = _numbers(table, value)
-    weights = _numbers(table, "weight") if "weight" in table.column_names else np.ones(len(table))
+    scores = np.asarray(table["score"].to_numpy(zero_copy_only=False), dtype=np.float64)
+    return _columns(table, "attack", lambda held: scores[held])
+
+
+def _statistics(table: pa.Table | None) -> dict[Series, Column]:
+    """One row of statistics per record, as one column per series."""
+    import pyarrow.compute
+
+    if table is None or not len(table) or "statistics" not in table.column_names:
+        return {}
+    lists = table["statistics"].combine_chunks()
+    flat = np.asarray(lists.flatten().to_numpy(zero_copy_only=False), dtype=np.float64)
+    lengths = pyarrow.compute.fill_null(pyarrow.compute.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
+    starts = np.cumsum(lengths) - lengths
+
+    def rows_of(held: NDArray[np.int64]) -> Floats:
+        rows = np.full((len(held), max(1, int(lengths[held].max()))), np.nan)
+        measured = lengths[held] > 0
+        rows[measured] = flat[starts[held][measured, None] + np.arange(rows.shape[1])]
+        return rows
+
+    return _columns(table, "utility", rows_of)
+
+
+def _columns(table: pa.Table, name: str, values_of: Callable[[NDArray[np.int64]], Floats]) -> dict[Series, Column]:
+    """A long table (one row per epoch, attack and record) as one column per series; `values_of` takes row numbers."""
     ids = np.array(table["record_id"].to_pylist(), dtype=object)
     reasons = np.array([reason or "" for reason in table["reason"].to_pylist()], dtype=object)
     shared: dict[tuple[str, ...], Ids] = {}
@@ -219,13 +255,8 @@ def _columns(table: pa.Table | None, name: str, value: str) -> dict[Series, Colu
         order = tuple(ids[held])
         if order not in shared:
             shared[order] = Ids(order)
-        columns[series] = Column(shared[order], values[held], weights[held], tuple(reasons[held]))
+        columns[series] = Column(shared[order], values_of(held), tuple(reasons[held]))
     return columns
-
-
-def _numbers(table: pa.Table, name: str) -> Floats:
-    """A column of numbers, NaN where null."""
-    return np.asarray(table[name].to_numpy(zero_copy_only=False), dtype=np.float64)
 
 
 def _series(table: pa.Table, name: str) -> Iterator[tuple[Series, NDArray[np.int64]]]:

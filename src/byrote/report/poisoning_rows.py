@@ -13,7 +13,13 @@ from dataclasses import replace
 import numpy as np
 
 from byrote.audit.delong import auc_estimate, auc_lift
-from byrote.audit.interval import difference_of_means, weighted_mean_estimate
+from byrote.audit.interval import (
+    difference_of_estimates,
+    difference_of_means,
+    difference_of_rates,
+    rate_estimate,
+    weighted_mean_estimate,
+)
 from byrote.report.evidence import Evidence, Sides
 from byrote.report.measures import Poisoning
 from byrote.report.pieces import Column, Part, Series
@@ -24,8 +30,13 @@ from byrote.types import MISLABELLED, Estimate, Floats
 
 CONTROL = f"{MISLABELLED} nonmembers"
 NULLS = ("left-out", "untuned", "rightly-labelled")
-"""What a cell can be compared with, the first one that there is being the null of its rows."""
+"""What a cell can be compared with."""
 MIRRORED = "one-minus-auc@rightly-labelled"
+
+
+def first_null(evidence: Evidence) -> str:
+    """The null of the rows: a training without the mislabelled records where the study asks for one."""
+    return "left-out" if "left-out" in evidence.manifest.study.get("nulls", NULLS) else "untuned"
 
 
 def poisoning_rows(evidence: Evidence, cell: Cell) -> Iterator[Row]:
@@ -45,19 +56,27 @@ def _rows(evidence: Evidence, cell: Cell, measure: Poisoning, epoch: int) -> Ite
         yield replace(blank, metric=measure.metric, reason="not measured at this epoch")
         return
     nulls = {name: column for name in NULLS if (column := _null(evidence, cell, name, measure, epoch)) is not None}
-    first = next(iter(nulls), None)
-    here = ours.take(members.ids)[0]
-    null = None if first is None else _mean(nulls[first].take(members.ids)[0]).value
-    yield filled(blank, measure.metric, _mean(here, null))
-    control = ours.take(nonmembers.ids)[0]
-    yield filled(replace(blank, slice=CONTROL), measure.metric, _mean(control, _of(nulls.get("untuned"), nonmembers)))
+    first = first_null(evidence)
+    here = ours.take(members.ids)
+    null = None if first not in nulls else _mean(measure, nulls[first].take(members.ids)).value
+    yield filled(blank, measure.metric, _mean(measure, here, null))
+    control, beside = ours.take(nonmembers.ids), nulls.get(first)
+    theirs = None if beside is None else beside.take(nonmembers.ids)
+    found = _mean(measure, control, None if theirs is None else _mean(measure, theirs).value)
+    yield filled(replace(blank, slice=CONTROL), measure.metric, found)
+    if beside is not None and theirs is not None:  # a model that got worse says more wrong labels of all records
+        excess = _difference(measure, here - beside.take(members.ids))
+        control_excess = _difference(measure, control - theirs)
+        yield filled(replace(blank, slice=CONTROL), f"{measure.metric}-vs-{first}", control_excess)
+        beyond = difference_of_estimates(excess, control_excess)
+        yield filled(blank, f"{measure.metric}-excess-vs-nonmembers", beyond)
     yield filled(blank, f"{measure.metric}-vs-nonmembers", difference_of_means(here, control))
     for name, column in nulls.items():
-        yield filled(blank, f"{measure.metric}@{name}", _mean(column.take(members.ids)[0]))
-        yield filled(blank, f"{measure.metric}-vs-{name}", _mean(here - column.take(members.ids)[0], 0.0))
+        yield filled(blank, f"{measure.metric}@{name}", _mean(measure, column.take(members.ids)))
+        yield filled(blank, f"{measure.metric}-vs-{name}", _difference(measure, here - column.take(members.ids)))
     if "left-out" in nulls:
         yield from _against_no_privacy(
-            evidence, cell, measure, epoch, blank, here - nulls["left-out"].take(members.ids)[0]
+            evidence, cell, measure, epoch, blank, here - nulls["left-out"].take(members.ids)
         )
     if not measure.is_share:
         yield from _auc_rows(evidence, cell, measure, epoch, blank, ours, nulls)
@@ -77,8 +96,8 @@ def _against_no_privacy(
     if theirs is None or null is None:
         return
     ids = evidence.part_of(cell.seed, "member", MISLABELLED).ids
-    other = theirs.take(ids)[0] - null.take(ids)[0]
-    yield filled(blank, f"{measure.metric}-excess-vs-none", _mean(excess - other, 0.0))
+    other = theirs.take(ids) - null.take(ids)
+    yield filled(blank, f"{measure.metric}-excess-vs-none", _difference(measure, excess - other, 2.0))
 
 
 def _auc_rows(
@@ -88,7 +107,7 @@ def _auc_rows(
     member, nonmember = (evidence.part_of(cell.seed, side, MISLABELLED) for side in ("member", "nonmember"))
     sides = Sides.of(ours, member, nonmember)
     aucs = {name: _auc(Sides.of(column, member, nonmember)) for name, column in nulls.items()}
-    first = next(iter(aucs.values()), None)
+    first = aucs.get(first_null(evidence))
     yield filled(blank, "auc", replace(_auc(sides), null_value=None if first is None else first.value))
     for name, column in nulls.items():
         yield filled(blank, f"auc@{name}", aucs[name])
@@ -131,13 +150,20 @@ def _column(evidence: Evidence, run_id: str, measure: Poisoning, epoch: int) -> 
     return evidence.pieces[run_id].scores.get(Series(epoch, measure.name, measure.settings))
 
 
-def _of(column: Column | None, part: Part) -> float | None:
-    return None if column is None else _mean(column.take(part.ids)[0]).value
-
-
-def _mean(values: Floats, null: float | None = None) -> Estimate:
+def _mean(measure: Poisoning, values: Floats, null: float | None = None) -> Estimate:
     kept = values[np.isfinite(values)]
+    if measure.is_share:
+        return rate_estimate(kept, null_value=null)
     return weighted_mean_estimate(kept, np.ones(len(kept)), null_value=null)
+
+
+def _difference(measure: Poisoning, values: Floats, largest: float = 1.0) -> Estimate:
+    """The mean difference by record, of which none is larger than `largest` where the measure is a share."""
+    kept = values[np.isfinite(values)]
+    if measure.is_share and largest == 1.0:
+        return difference_of_rates(kept)
+    bounds = (-largest, largest) if measure.is_share else None
+    return weighted_mean_estimate(kept, np.ones(len(kept)), bounds=bounds, null_value=0.0)
 
 
 def _auc(sides: Sides) -> Estimate:

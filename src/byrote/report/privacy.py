@@ -214,14 +214,18 @@ def _outside(summary: Summary) -> list[str]:
             f"{' and '.join(choices).capitalize()} used only records outside the private set (validation and test): "
             "these records have no guarantee."
         )
+    if study.get("plants"):
+        found.append(
+            "Which members the plants took was drawn among all members: the guarantee is that of the planted data."
+        )
     return [
         *found,
         "The training loss and its curve are computed from the members without noise.",
         "The removal of near-duplicates, and the choice of the columns, looked at the records.",
         "The count of bad examples, whose gradient was not finite and was left out, tells of the members.",
         "Every number of this report that is computed from members (attacks, audits), and the scores it comes from.",
-        "Each epsilon is that of one run. Whoever sees several runs on the same records, of other methods, levels or "
-        "seeds, has seen more: their epsilons add up.",
+        "Each epsilon is that of one run. Whoever sees several runs on the same records, of other methods, levels, "
+        "seeds or nulls, has seen more: their epsilons add up.",
     ]
 
 
@@ -229,7 +233,7 @@ def _versus_columns(summary: Summary) -> list[Column]:
     attack = summary.headline
     heads = [Column(f"AUC of {attack.label}", "without → with"), Column("paired difference")] if attack else []
     for utility in summary.results.evidence.utilities:
-        ratio = "ratio" if utility.transform == "exp" else "difference"
+        ratio = "ratio" if utility.form == "exp" else "difference"
         better = "higher is better" if utility.higher_is_better else "lower is better"
         heads += [Column(utility.label, "without → with"), Column(f"paired {ratio}", better)]
     return [*heads, Column("training", "without → with")]
@@ -251,7 +255,7 @@ def _compared(summary: Summary, one: Finding, other: Finding) -> list[Value]:
                   _difference(one.versus.get(attack), signed)]  # fmt: skip
     for utility in summary.results.evidence.utilities:
         before, after = (_value(side.utility.get(utility)) for side in (other, one))
-        spell = rate if utility.transform == "exp" else measure
+        spell = rate if utility.form == "exp" else measure
         values += [
             Value(f"{measure(before)} → {measure(after)}"),
             _difference(one.utility_versus.get(utility), spell),

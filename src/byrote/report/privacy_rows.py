@@ -7,24 +7,23 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from byrote.audit.delong import auc_lift
-from byrote.audit.interval import weighted_mean_estimate
 from byrote.report.evidence import Evidence
 from byrote.report.measures import Attack, Utility
-from byrote.report.pieces import LEDGER, Series
+from byrote.report.pieces import LEDGER
 from byrote.report.rows import Row, blank_row, filled
+from byrote.report.utility_rows import utility_difference
 from byrote.store import Cell, canonical_json
 from byrote.types import Estimate, Ledger
 
-AUC_VERSUS = "auc-vs-none"
+VERSUS = "-vs-none"
+AUC_VERSUS = f"auc{VERSUS}"
 REPEATABLE = "the noise was repeatable, so nothing is guaranteed"
 
 
 def utility_versus(utility: Utility) -> str:
     """The metric that compares a utility measure with the same run without privacy, on the same test records."""
-    return f"{utility.metric}-vs-none"
+    return f"{utility.metric}{VERSUS}"
 
 
 def privacy_settings(settings: str) -> dict[str, Any]:
@@ -104,9 +103,10 @@ def versus_rows(evidence: Evidence, cell: Cell) -> Iterator[Row]:
             blank = blank_row(evidence, cell, epoch, "membership", attack)
             yield filled(blank, AUC_VERSUS, _auc_difference(evidence, (cell, epoch), (twin, other), attack))
         for utility in evidence.utilities:
-            blank = blank_row(evidence, cell, epoch, "utility", utility)
-            found = _utility_difference(evidence, (cell, epoch), (twin, other), utility)
-            yield filled(blank, utility_versus(utility), found)
+            if epoch == epochs[-1] or not utility.last_epoch_only:
+                blank = blank_row(evidence, cell, epoch, "utility", utility)
+                found = utility_difference(evidence, (cell, epoch), (twin, other), utility)
+                yield filled(blank, utility_versus(utility), found)
 
 
 def _auc_difference(evidence: Evidence, ours: tuple[Cell, int], theirs: tuple[Cell, int], attack: Attack) -> Estimate:
@@ -116,26 +116,3 @@ def _auc_difference(evidence: Evidence, ours: tuple[Cell, int], theirs: tuple[Ce
         return Estimate.absent(f"{'' if one is None else 'without privacy: '}not scored at this epoch")
     both, twins = one.scored(other), other.scored(one)
     return auc_lift(both.members, both.nonmembers, twins.members, twins.nonmembers, *both.groups)
-
-
-def _utility_difference(
-    evidence: Evidence, ours: tuple[Cell, int], theirs: tuple[Cell, int], utility: Utility
-) -> Estimate:
-    """The mean difference to the twin per test record; where the measure is an exponential, the ratio (null 1)."""
-    series = (Series(epoch, utility.name, utility.settings) for _, epoch in (ours, theirs))
-    columns = [
-        evidence.pieces[cell.run_id].utility.get(which) for (cell, _), which in zip((ours, theirs), series, strict=True)
-    ]
-    one, other = columns
-    if one is None or other is None:
-        return Estimate.absent(f"{'' if one is None else 'without privacy: '}not measured at this epoch")
-    test = evidence.part(ours[0].seed, "test")
-    values, weights = one.take(test.ids)
-    change = values - other.take(test.ids)[0]
-    kept = np.isfinite(change) & np.isfinite(weights)
-    groups = list(np.array(test.groups, dtype=object)[kept])
-    null = 1.0 if utility.transform == "exp" else 0.0
-    try:
-        return weighted_mean_estimate(change[kept], weights[kept], groups, utility.transform, null_value=null)
-    except OverflowError:
-        return Estimate.absent("too large to state: training has diverged", int(kept.sum()))

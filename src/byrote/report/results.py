@@ -118,7 +118,7 @@ class Results:
         """The columns of one cell, attack and epoch at a time; members first, in the split's order."""
         evidence = self.evidence
         for cell in evidence.done():
-            parts = [(split, evidence.part(cell.seed, split)) for split in ("member", "nonmember")]
+            parts = [(s, evidence.resampled(cell, evidence.part(cell.seed, s))) for s in ("member", "nonmember")]
             ids = tuple(record_id for _, part in parts for record_id in part.ids)
             same = {
                 "run_id": [cell.run_id] * len(ids),
@@ -136,7 +136,7 @@ class Results:
                     column = evidence.pieces[cell.run_id].scores.get(Series(epoch, attack.name, attack.settings))
                     if column is None:
                         continue
-                    values = column.take(ids)[0]
+                    values = column.take(ids)
                     settings = merged_settings(cell.settings, attack.name, attack.settings)
                     yield same | {
                         "epoch": [epoch] * len(ids),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from byrote.report.findings import Finding
@@ -10,6 +10,8 @@ from byrote.report.formats import ABSENT, count, limits, measure, percent, rate,
 from byrote.report.measures import Utility
 from byrote.report.rows import Row
 from byrote.report.summary import Summary
+
+FEW_UTILITIES = 2
 
 
 class Value(NamedTuple):
@@ -53,7 +55,7 @@ def summary_lines(summary: Summary) -> list[Line]:
             null=_null_of(summary, one),
             tpr=_tpr(summary, one),
             parameters=_parameters(one),
-            training=Value(seconds(one.cost.get("train_seconds"))),
+            training=Value(_training(one)),
             verdict=ABSENT if one.configuration.method == "none" else summary.verdict(one),
             finding=one,
         )
@@ -86,7 +88,24 @@ def columns(summary: Summary) -> list[Column]:
     auc = f"AUC of {summary.headline.label}" if summary.headline else "AUC"
     tpr = "TPR" if summary.tpr_rate is None else f"TPR at {percent(summary.tpr_rate)} FPR"
     heads = [Column(auc, _null(_common_null(summary))), Column(tpr, _null(_common_tpr_null(summary)))]
-    return heads + [Column(utility.label, _better(utility)) for utility in summary.results.evidence.utilities]
+    return heads + [Column(utility.label, _better(utility)) for utility in side_by_side(summary)]
+
+
+def side_by_side(summary: Summary) -> Sequence[Utility]:
+    """The utility measures that the summary table has room for: all of a few, and else the first."""
+    utilities = summary.results.evidence.utilities
+    return utilities if len(utilities) <= FEW_UTILITIES else utilities[:1]
+
+
+def utility_notes(summary: Summary) -> list[tuple[str, str]]:
+    """What each utility measure means, in its unit, and how text was generated for it."""
+    return [(utility.label, _meaning(utility)) for utility in summary.results.evidence.utilities]
+
+
+def _meaning(utility: Utility) -> str:
+    unit = f" ({utility.unit})" if utility.unit else ""
+    conditions = f" Made with {utility.conditions}." if utility.conditions else ""
+    return f"{utility.summary or utility.name}{unit}; {_better(utility)}.{conditions}"
 
 
 def _null_of(summary: Summary, one: Finding) -> float | None:
@@ -123,7 +142,7 @@ def _tpr(summary: Summary, one: Finding) -> Value:
     attack, at = summary.headline, summary.tpr_rate
     row = one.tpr.get(attack, {}).get(at) if attack is not None and at is not None else None
     if row is None or row.value is None:
-        return Value(ABSENT, (row.reason,) if row else ())
+        return Value(ABSENT, tuple(row.reason.split(", ")) if row else ())  # a line for each clause: columns are narrow
     small = [limits(row.estimate)]
     if _common_tpr_null(summary) is None and row.null_value is not None:
         small.append(_null(row.null_value))
@@ -131,7 +150,7 @@ def _tpr(summary: Summary, one: Finding) -> Value:
 
 
 class AttackLine(NamedTuple):
-    """Every attack on every method at the last epoch."""
+    """Every attack, or every utility measure, on one method at the last epoch."""
 
     label: str
     family: str
@@ -145,6 +164,21 @@ def attack_lines(summary: Summary) -> list[AttackLine]:
             one.configuration.label,
             one.configuration.family,
             [auc_value(one.auc.get(attack), one.lift.get(attack)) for attack in summary.results.evidence.attacks],
+        )
+        for one in summary.findings
+    ]
+
+
+def utility_lines(summary: Summary) -> list[AttackLine]:
+    """Every utility measure in the study's order; empty where the summary table shows them all."""
+    utilities = summary.results.evidence.utilities
+    if len(side_by_side(summary)) == len(utilities):
+        return []
+    return [
+        AttackLine(
+            one.configuration.label,
+            one.configuration.family,
+            [_utility(one.utility.get(utility)) for utility in utilities],
         )
         for one in summary.findings
     ]
@@ -171,17 +205,22 @@ def cost_lines(summary: Summary) -> list[CostLine]:
 def _cost(one: Finding) -> CostLine:
     cost = one.cost
     trainable, total = cost.get("trainable_parameters"), cost.get("total_parameters")
-    speed = cost.get("tokens_per_second")
+    speed, generation = cost.get("tokens_per_second"), cost.get("generation_seconds")
     return CostLine(
         label=one.configuration.label,
         trainable=count(trainable),
         share=percent(trainable / total) if trainable is not None and total else ABSENT,
-        training=seconds(cost.get("train_seconds")),
+        training=_training(one),
         speed=f"{speed:,.0f}" if speed is not None else ABSENT,
         memory=size(cost.get("peak_memory_bytes")),
         stored=size(cost.get("stored_bytes")),
-        scoring=seconds(cost.get("scoring_seconds")),
+        scoring=seconds(cost.get("scoring_seconds"))
+        + (f", generating {seconds(generation)}" if generation is not None else ""),
     )
+
+
+def _training(one: Finding) -> str:
+    return seconds(one.cost.get("train_seconds")) if one.configuration.trained else ABSENT
 
 
 def _utility(row: Row | None) -> Value:

@@ -89,8 +89,8 @@ def _price(of: Sequence[Finding], utility: Utility | None) -> str:
     values = sorted(row.value for row in rows if row.value is not None)
     if utility is None or not values:
         return ""
-    spell = rate if utility.transform == "exp" else signed
+    spell = rate if utility.form == "exp" else signed
     span = spell(values[0]) if spell(values[0]) == spell(values[-1]) else f"{spell(values[0])} to {spell(values[-1])}"
-    if utility.transform == "exp":
+    if utility.form == "exp":
         return f"; {utility.label} on test records is {span} times as high"
     return f"; {utility.label} on test records changes by {span}"

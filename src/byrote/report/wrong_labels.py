@@ -14,6 +14,7 @@ from byrote.report.summary import Summary
 from byrote.report.tables import Column, Value
 from byrote.types import MISLABELLED
 
+BEYOND_CONTROL = "excess-vs-nonmembers"
 MARGIN = 0.05
 """An excess share whose interval lies within so much of 0 counts as none."""
 FEW = 100  # mislabelled members, below which little can be resolved
@@ -94,14 +95,17 @@ def excess_sentences(summary: Summary) -> list[str]:
     if measure is None or not _counts(summary):
         return []
     index = PoisoningIndex(summary)
-    found = [(one, index.get(one, measure, f"{measure.metric}-vs-left-out")) for one in summary.tuned]
-    above = [(one, row) for one, row in found if row is not None and row.low is not None and row.low > 0]
+    above = []
+    for one in summary.tuned:
+        row, beyond = (index.get(one, measure, f"{measure.metric}-{what}") for what in ("vs-left-out", BEYOND_CONTROL))
+        if row is not None and beyond is not None and (row.low or 0.0) > 0 and (beyond.low or 0.0) > 0:
+            above.append((one, row))
     sentences = []
     if above:
         each = [f"**{one.configuration.label}** (excess {with_limits(row.estimate, signed)})" for one, row in above]
         sentences.append(
             f"Wrong labels are learned by rote with {listed(each)}: the model repeats them more often than one that "
-            "was trained without these records."
+            "was trained without these records, and of mislabelled nonmembers they do so less."
         )
     lower = []
     for one in summary.tuned:
@@ -109,7 +113,7 @@ def excess_sentences(summary: Summary) -> list[str]:
         if row is not None and row.high is not None and row.high < 0:
             lower.append(f"**{one.configuration.label}** ({with_limits(row.estimate, signed)})")
     if lower:
-        sentences.append(f"Privacy lowers that excess for {listed(lower)}.")
+        sentences.append(f"Privacy lowers the excess of wrong labels for {listed(lower)}.")
     return sentences
 
 
@@ -165,11 +169,11 @@ def _sizes(summary: Summary) -> list[str]:
         f"{members:,} of {of:,} members and {nonmembers:,} nonmembers{each} were given a wrong label on purpose. "
         "They are left out of all other numbers of this report."
     ]
-    if members < FEW and nonmembers:
-        error = math.sqrt((members + nonmembers + 1) / (12 * members * nonmembers))
+    if nonmembers and min(members, nonmembers) < FEW:
+        error = standard_error(members, nonmembers)
         sentences.append(
-            f"{members} mislabelled members show little: around 0.5 an AUC of theirs has a standard error of about "
-            f"{error:.3f} in one seed. Hundreds are better."
+            f"{members} mislabelled members and {nonmembers} nonmembers show little: around 0.5 their AUC has a "
+            f"standard error of about {error:.3f} in one seed. Hundreds are better."
         )
     if members > LARGEST_SHARE * of:
         sentences.append(
@@ -177,6 +181,11 @@ def _sizes(summary: Summary) -> list[str]:
             "records."
         )
     return sentences
+
+
+def standard_error(members: int, nonmembers: int) -> float:
+    """The standard error of an AUC of 0.5: that of the rank sum of Mann and Whitney (1947)."""
+    return math.sqrt((members + nonmembers + 1) / (12 * members * nonmembers))
 
 
 def _within(summary: Summary, index: PoisoningIndex) -> list[str]:
@@ -200,16 +209,18 @@ def _within(summary: Summary, index: PoisoningIndex) -> list[str]:
         )
     if open_:
         each = [f"{one.configuration.label} {_needed(summary, row)}" for one, row in open_]
-        sentences.append(
-            f"Neither an excess nor its absence within ±{MARGIN:g} is shown for some. To bring the interval within "
-            f"that margin of its middle it would take about so many mislabelled members: {'; '.join(each)}."
-        )
+        sentences.append(f"Neither an excess nor its absence within ±{MARGIN:g} is shown for some: {'; '.join(each)}.")
     return sentences
 
 
 def _needed(summary: Summary, row: Row) -> str:
-    """The interval, how many mislabelled members it has over all seeds, and how many would bring it to the margin."""
+    """The excess, and what would bring its interval inside the margin, were it to stay where it is."""
+    shown = with_limits(row.estimate, signed)
+    assert row.value is not None and row.low is not None and row.high is not None
+    room, half = MARGIN - abs(row.value), (row.high - row.low) / 2
+    if room <= 0:
+        return f"{shown} (itself at the margin: more records would not show its absence)"
+    if row.interval == "t-over-seeds":
+        return f"{shown} (its seeds differ: more seeds would show it)"
     has = sum(counts[0] for counts in _counts(summary))
-    assert row.low is not None and row.high is not None
-    half = (row.high - row.low) / 2
-    return f"{with_limits(row.estimate, signed)}: {math.ceil(has * (half / MARGIN) ** 2):,}, it has {has:,}"
+    return f"{shown} (about {math.ceil(has * (half / room) ** 2):,} mislabelled members would show it, it has {has:,})"

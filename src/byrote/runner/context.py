@@ -20,7 +20,8 @@ from byrote.runner.progress import Progress
 from byrote.store import RunFolder, Store, identity
 from byrote.study import Study
 from byrote.study.model import RECIPE
-from byrote.types import Record, Splits, StudyError
+from byrote.types import Decoding, Record, Splits, StudyError
+from byrote.utility.generated import Generated
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -45,7 +46,7 @@ class Context:
             base_folder=folder,
         )
         self._drawn: dict[int, Splits] = {}
-        self._planted: dict[tuple[int, tuple[Plant, ...]], Splits] = {}
+        self._planted: dict[int, Splits] = {}
         self._tokenizer: PreTrainedTokenizerBase | None = None
 
     @cached_property
@@ -70,6 +71,11 @@ class Context:
         )
         self._tokenizer = loaded.tokenizer
         return loaded
+
+    @cached_property
+    def decodings(self) -> tuple[Decoding, ...]:
+        """The ways in which the study's measures need text to be generated, each once."""
+        return tuple(dict.fromkeys(one.decoding for one in self.study.utility if isinstance(one, Generated)))
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
@@ -112,12 +118,12 @@ class Context:
             what["tokenizer"] = self.model.fingerprint
         return self.store.run(f"split-{identity(what)}")
 
-    def splits(self, seed: int, plants: Sequence[Plant] | None = None) -> Splits:
-        """The split of a seed, shared by all methods, with these plants in it; None for the study's."""
-        wanted: tuple[Plant, ...] = tuple(self.study.plants if plants is None else plants)  # type: ignore[arg-type]
-        if (seed, wanted) not in self._planted:
-            self._planted[seed, wanted] = plant_all(wanted, self.drawn(seed), self.labels, seed)
-        return self._planted[seed, wanted]
+    def splits(self, seed: int) -> Splits:
+        """The split of a seed with the study's plants in it, shared by all methods."""
+        if seed not in self._planted:
+            plants: Sequence[Plant] = self.study.plants  # type: ignore[assignment]
+            self._planted[seed] = plant_all(plants, self.drawn(seed), self.labels, seed)
+        return self._planted[seed]
 
     def mislabelled(self, seed: int) -> tuple[Record, ...]:
         """The members and nonmembers of a seed's split that carry a wrong label."""

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 
 from byrote.methods.base import Method
 from byrote.runner.context import Context
+from byrote.runner.in_context import run_of
+from byrote.runner.method_run import MethodRun
 from byrote.runner.private_runs import Tested, promised, tested_engine
 from byrote.runner.progress import Progress
-from byrote.runner.trained import TrainedRun
 from byrote.store import Store
 from byrote.study import Study, load_study
-from byrote.study.model import NOT_IN_A_RUN, PrivacyLevel
-from byrote.study.privacy import Privacy, label_of
+from byrote.study.model import NOT_IN_A_RUN
+from byrote.study.privacy import Privacy, PrivacyLevel, label_of
 from byrote.types import ByroteError, Splits
 
 if TYPE_CHECKING:
@@ -128,13 +129,13 @@ class _Cells:
             return [Diagnosis(self.label, label_of(level), REFUSED, reason=_said(error)) for level in levels]
         return [self._diagnosis(level, number, model, target) for number, level in enumerate(levels, 1)]
 
-    def _run(self, privacy: PrivacyLevel) -> TrainedRun:
+    def _run(self, privacy: PrivacyLevel) -> MethodRun:
         study, context = self.context.study, self.context
         rate = study.rates(self.method)[0]
         experiment = study.experiment(
             self.method, privacy, study.seeds[0], rate, model=context.model.fingerprint, data=context.data.fingerprint
         )
-        return TrainedRun(context, experiment, self.method, self.label)
+        return run_of(context, experiment, self.method, self.label)
 
     def _diagnosis(self, level: PrivacyLevel, number: int, model: nn.Module, target: Target) -> Diagnosis:
         progress = self.context.progress

@@ -13,6 +13,7 @@ from byrote.types import StudyError
 
 PACKAGES = (
     "byrote", "torch", "transformers", "peft", "accelerate", "opacus", "datasets", "tokenizers", "numpy", "scipy",
+    "scikit-learn",
 )  # fmt: skip
 # Packages whose version can change the weights: a half-finished run does not go on under another one.
 DECISIVE = ("torch", "transformers", "peft", "accelerate")

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from byrote.runner import tables
 from byrote.runner.context import Context
 from byrote.runner.environment import describe
+from byrote.runner.generations import ensure_generations, generation_seconds, has_generations
 from byrote.store import RunFolder, identity
 from byrote.study import BaseExperiment, Experiment
-from byrote.types import Record, TokenStats, text_key
+from byrote.types import Decoding, Generation, Record, TokenStats, text_key
 
 if TYPE_CHECKING:
     from torch import nn
@@ -64,12 +65,20 @@ class Run:
             progress.check()
 
         found = target.token_stats(list(texts.values()), advance)
-        seconds = time.monotonic() - started
+        self.keep_stats(epoch, dict(zip(texts, found, strict=True)), time.monotonic() - started)
+
+    def keep_stats(self, epoch: int, found: Mapping[str, TokenStats], seconds: float) -> None:
+        """Put what a pass of so many seconds found beside what is on disk."""
         table = self.folder.read_table(stats_name(epoch))
         known = {} if table is None else tables.stats_from(table)
-        known |= dict(zip(texts, found, strict=True))
         seconds += 0.0 if table is None else tables.seconds_of(table)
-        self.folder.write_table(stats_name(epoch), tables.stats_table(known, seconds))
+        self.folder.write_table(stats_name(epoch), tables.stats_table({**known, **found}, seconds))
+
+    def generate(
+        self, target: Target, records: Sequence[Record], decoding: Decoding, advance: Callable[[int, int], None]
+    ) -> list[Generation]:
+        """What the model of this run answers to the prompts of these records."""
+        return target.generate(records, decoding, advance)
 
     def target(self, model: nn.Module, remember: bool = False) -> Target:
         """The scoring pass over a model of this run, checked against the model's own logits."""
@@ -93,12 +102,12 @@ class Run:
 class BaseRun(Run):
     """The untuned base model, scored once for all methods and seeds."""
 
-    def ensure(self, records: Sequence[Record]) -> bool:
-        """Score what is not scored yet; whether there was anything to do."""
-        if self._is_done(records):
+    def ensure(self, records: Sequence[Record], prompts: Sequence[Record] = ()) -> bool:
+        """Score what is not scored yet, and generate for `prompts` what is not there yet; whether there was work."""
+        if self._is_done(records, prompts):
             return False
         with self.folder.locked():
-            if self._is_done(records):  # by another process, a moment ago
+            if self._is_done(records, prompts):  # by another process, a moment ago
                 return False
             from byrote.training.cost import seeded
 
@@ -107,12 +116,16 @@ class BaseRun(Run):
                 model = context.load_model().model
             self.folder.write_json(EXPERIMENT, self.experiment.model_dump(mode="json"))
             self.folder.write_json(ENVIRONMENT, describe(context.device))
-            self.score(self.target(model), 0, self.missing(0, records), "base model")
+            target = self.target(model)
+            if missing := self.missing(0, records):
+                self.score(target, 0, missing, "base model")
+            ensure_generations(self, target, 0, prompts, "base model")
             table = self.folder.read_table(stats_name(0))
             self.folder.write_json(
                 COST,
                 {
                     "scoring_seconds": tables.seconds_of(table) if table is not None else 0.0,
+                    **generation_seconds(self.folder, 0),
                     "total_parameters": sum(parameter.numel() for parameter in model.parameters()),
                     "trainable_parameters": 0,
                     "stored_bytes": 0,
@@ -120,5 +133,6 @@ class BaseRun(Run):
             )
         return True
 
-    def _is_done(self, records: Sequence[Record]) -> bool:
-        return self.has(0, records) and all(self.folder.intact(name) for name in (COST, ENVIRONMENT))
+    def _is_done(self, records: Sequence[Record], prompts: Sequence[Record]) -> bool:
+        said = has_generations(self.folder, 0, prompts, self.context.decodings)
+        return said and self.has(0, records) and all(self.folder.intact(name) for name in (COST, ENVIRONMENT))

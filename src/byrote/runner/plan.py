@@ -11,23 +11,29 @@ from typing import TYPE_CHECKING, Any
 
 from byrote.data.split import sizes
 from byrote.methods.base import Method
+from byrote.registry import Component
 from byrote.runner.context import Context
+from byrote.runner.generations import read_generations, spelled
+from byrote.runner.in_context import run_of
+from byrote.runner.method_run import MethodRun
 from byrote.runner.one import COST, EXPERIMENT, HISTORY
 from byrote.runner.progress import Progress
 from byrote.runner.rates import best_rate, next_rate, trial_part
 from byrote.runner.scores import SCORES, UTILITY
 from byrote.runner.study import default_folder
-from byrote.runner.trained import DIVERGED, STATE, TrainedRun
+from byrote.runner.trained import DIVERGED, STATE
+from byrote.runner.weights import WEIGHTS
 from byrote.store import Store, Trial
 from byrote.study import Study, load_study
-from byrote.study.model import Part, PrivacyLevel
-from byrote.study.privacy import label_of
+from byrote.study.fields import Part
+from byrote.study.model import TRAINING_OF, trains
+from byrote.study.privacy import PrivacyLevel, label_of
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 
-WAITING = ("goes on", "to train")
+WAITING = ("goes on", "to train", "to score", "to generate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +44,13 @@ class Step:
     privacy: str
     seed: int
     learning_rate: float | None
-    """None for the best of those that are still to be tried."""
+    """None for the best of those that are still to be tried; 0 where nothing is trained."""
     run_id: str
     state: str
-    """"done", "diverged", "goes on" (it was interrupted) or "to train"."""
+    """"done", "diverged", "goes on" (it was interrupted), "to train", "to score" (where nothing is trained) or
+    "to generate" (with what is kept)."""
     purpose: str
-    """"run", or "trial" for one rate of `learning_rate: auto`."""
+    """"run", "trial" for one rate of `learning_rate: auto`, or "null ..." of wrong labels."""
     seconds: float | None
     """Expected, from runs of the same method and model in the store; None where there are none."""
 
@@ -72,13 +79,17 @@ class Plan:
                 step.method,
                 step.privacy,
                 str(step.seed),
-                "the best" if step.learning_rate is None else f"{step.learning_rate:g}",
+                _rate(step.learning_rate),
                 step.purpose,
                 step.run_id,
                 step.state,
                 about if step in waiting else "",
             )
         return table
+
+
+def _rate(rate: float | None) -> str:
+    return "the best" if rate is None else f"{rate:g}" if rate else "none"
 
 
 def plan(
@@ -96,55 +107,90 @@ def plan(
     data = study.data
     sizes(len(context.data.records), data.members, data.nonmembers, data.validation, data.test)  # are there enough?
     speeds = _seconds_per_epoch(runs, context.model.fingerprint)
-    return Plan(study, tuple(_steps(study, context, speeds)))
+    steps = (step for cell in study.cells() for step in _steps(study, context, speeds, *cell))
+    return Plan(study, tuple(steps))
 
 
-def _steps(study: Study, context: Context, speeds: dict[str, float]) -> Iterator[Step]:
-    for method, privacy, seed in study.cells():
-        assert isinstance(method, Method)
-        per_member = speeds.get(method.name)
-        seconds = None if per_member is None else per_member * study.epochs * study.data.members
-        label, level = f"{method.name} {method.settings()}".strip(), label_of(privacy)
-        rates = study.rates(method, privacy)
-        trials: list[Trial] = []
-        open_ = False
-        while len(rates) > 1 and (rate := next_rate(trials, rates)) is not None:
-            if open_ and len(trials) >= len(rates):
-                break  # what lies beyond the grid is seen when the grid is done
-            run = _run(study, context, method, privacy, seed, rate, trial_part(privacy))
-            trials.append(_trial(run, rate))
-            state = _state(run, trial=True)
-            open_ |= state in WAITING
-            yield Step(label, level, seed, rate, run.id, state, "trial", seconds)
-        if open_:
-            yield Step(label, level, seed, None, "", "to train", "run", seconds)
-        elif not trials or any(trial.validation_loss is not None for trial in trials):
-            rate = best_rate(trials) if trials else rates[0]
-            run = _run(study, context, method, privacy, seed, rate, "members")
-            yield Step(label, level, seed, rate, run.id, _state(run, trial=False), "run", seconds)
+def waiting_cells(study: Study, context: Context) -> list[int]:
+    """The numbers, in the study's order, of the cells that something is still to be trained for."""
+    return [
+        number
+        for number, cell in enumerate(study.cells())
+        if any(step.state in WAITING for step in _steps(study, context, {}, *cell))
+    ]
+
+
+def _steps(
+    study: Study, context: Context, speeds: dict[str, float], method: Component, privacy: PrivacyLevel, seed: int
+) -> Iterator[Step]:
+    """Those of one cell."""
+    assert isinstance(method, Method)
+    per_member, epochs = speeds.get(method.name), study.epochs if trains(method) else 1
+    seconds = None if per_member is None else per_member * epochs * study.data.members
+    label, level = f"{method.name} {method.settings()}".strip(), label_of(privacy)
+    rates = study.rates(method, privacy)
+    trials: list[Trial] = []
+    open_ = False
+    while len(rates) > 1 and (rate := next_rate(trials, rates)) is not None:
+        if open_ and len(trials) >= len(rates):
+            break  # what lies beyond the grid is seen when the grid is done
+        run = _run(study, context, method, privacy, seed, rate, trial_part(privacy))
+        trials.append(_trial(run, rate))
+        state = _state(run, trial=True)
+        open_ |= state in WAITING
+        yield Step(label, level, seed, rate, run.id, state, "trial", seconds)
+    if open_:
+        yield Step(label, level, seed, None, "", "to train", "run", seconds)
+    elif not trials or any(trial.validation_loss is not None for trial in trials):
+        rate = best_rate(trials) if trials else rates[0]
+        run = _run(study, context, method, privacy, seed, rate, "members")
+        state = _state(run, trial=False)
+        yield Step(label, level, seed, rate, run.id, state, "run", None if state == "to generate" else seconds)
+        for null in study.nulls if study.attacks_of("poisoning") else ():
+            run = _run(study, context, method, privacy, seed, rate, TRAINING_OF[null])
+            state = _state(run, trial=False)  # what has scores was judged on the wrong labels
+            yield Step(label, level, seed, rate, run.id, state, f"null {null}", seconds)
 
 
 def _run(
-    study: Study, context: Context, method: Method, privacy: PrivacyLevel, seed: int, rate: float, part: Part
-) -> TrainedRun:
+    study: Study,
+    context: Context,
+    method: Method,
+    privacy: PrivacyLevel,
+    seed: int,
+    rate: float,
+    part: Part,
+) -> MethodRun:
     experiment = study.experiment(
-        method, privacy, seed, rate, model=context.model.fingerprint, data=context.data.fingerprint, trains_on=part
+        method,
+        privacy,
+        seed,
+        rate,
+        model=context.model.fingerprint,
+        data=context.data.fingerprint,
+        trains_on=part,
     )
-    return TrainedRun(context, experiment, method, method.name)
+    return run_of(context, experiment, method, method.name)
 
 
-def _trial(run: TrainedRun, rate: float) -> Trial:
+def _trial(run: MethodRun, rate: float) -> Trial:
     """What is known of a rate; no validation loss where it diverged or was not tried yet."""
     validation = run.history().get("validation")
     return Trial(learning_rate=rate, run_id=run.id, validation_loss=validation[-1]["loss"] if validation else None)
 
 
-def _state(run: TrainedRun, *, trial: bool) -> str:
+def _state(run: MethodRun, *, trial: bool) -> str:
     if run.folder.intact(DIVERGED):
         return "diverged"
     # A trial scores the validation records alone; what has scores or measurements was wanted whole.
     if run.folder.intact(HISTORY) and (trial or run.folder.intact(SCORES) or run.folder.intact(UTILITY)):
-        return "done"
+        known = {how for _, how in read_generations(run.folder, run.history()["epochs"])}
+        if trial or all(spelled(how) in known for how in run.context.decodings):
+            return "done"
+        kept = not trains(run.method) or run.folder.intact_folder(WEIGHTS)
+        return "to generate" if kept else "to train"
+    if not trains(run.method):
+        return "to score"
     return "goes on" if run.folder.intact(STATE) else "to train"
 
 

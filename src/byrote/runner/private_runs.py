@@ -123,11 +123,17 @@ def tested_engine(
     return Tested(engine, tuple(refused))
 
 
+def check_privacy(method: Method) -> None:
+    """Raises StudyError for a method that no privacy can be promised for."""
+    if method.not_private:
+        raise StudyError(f"private training refused: {method.not_private}")
+
+
 def promised(experiment: Experiment, privacy: Privacy, records: Sequence[Record]) -> tuple[Guarantee, list[list[int]]]:
     """What a run over these records promises, and the examples of each unit. Raises StudyError."""
     method = make("method", experiment.method)
-    if isinstance(method, Method) and method.not_private:
-        raise StudyError(f"private training refused: {method.not_private}")
+    assert isinstance(method, Method)
+    check_privacy(method)
     guarantee = guarantee_of(experiment, privacy)
     units = units_of(records, privacy.unit)
     if experiment.trains_on == "test":

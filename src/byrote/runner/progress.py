@@ -28,6 +28,10 @@ class Progress:
     def finish(self) -> None:
         """It is over."""
 
+    def worker(self, number: int) -> Progress:
+        """Who hears what worker process `number`, from 1, does. Asked for again and again; the same one each time."""
+        return self
+
     def check(self) -> None:
         """Raises Interrupted once a stop is requested."""
         if self.stop_requested:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from byrote.store import Trial
-from byrote.study.model import Part, PrivacyLevel
+from byrote.study.fields import Part
+from byrote.study.privacy import PrivacyLevel
 
 BEYOND = 2
 """How many rates outside a method's grid may be added."""

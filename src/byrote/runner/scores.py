@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence, Set
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
-from byrote.attacks.base import Evidence, MembershipAttack, PoisoningMeasure, score_all
+from byrote.attacks.base import Attack, Evidence, MembershipAttack, PoisoningMeasure, score_all
+from byrote.attacks.fitted import FittedAttack, score_set
 from byrote.registry import Component
 from byrote.runner import tables
+from byrote.runner.generations import read_generations, spelled
 from byrote.runner.one import Run
 from byrote.store import identity
-from byrote.types import Record, Splits, TokenStats, Unscorable, text_key
-from byrote.utility.base import Utility
+from byrote.types import Record, Scores, Splits, TokenStats, Unscorable, text_key
+from byrote.utility.base import Observation, Utility
+from byrote.utility.generated import Generated
 
 SCORES, UTILITY = "scores.parquet", "utility.parquet"
+NUMBERS = {"attack": "score", "utility": "statistics"}
+
+Series = tuple[int, str, str]
+"""Epoch, name and settings: the rows that one attack or measure left at one epoch."""
 
 
-def ensure_scores(run: Run, attacks: Sequence[MembershipAttack], splits: Splits, base: Run, epochs: range) -> bool:
+def ensure_scores(run: Run, attacks: Sequence[Attack], splits: Splits, base: Run, epochs: range) -> bool:
     """Add to the run's scores what is missing of these attacks on members and nonmembers; whether anything was."""
-    return _ensure(run, attacks, splits.members + splits.nonmembers, base, epochs)
+    return _ensure(run, attacks, splits.members + splits.nonmembers, base, epochs, members=len(splits.members))
 
 
 def ensure_poisoning(run: Run, measures: Sequence[PoisoningMeasure], records: Sequence[Record], epochs: range) -> bool:
@@ -30,43 +37,58 @@ def ensure_poisoning(run: Run, measures: Sequence[PoisoningMeasure], records: Se
 
 
 def _ensure(
-    run: Run,
-    attacks: Sequence[MembershipAttack] | Sequence[PoisoningMeasure],
-    asked: Sequence[Record],
-    base: Run,
-    epochs: range,
+    run: Run, attacks: Sequence[Attack], asked: Sequence[Record], base: Run, epochs: range, *, members: int = 0
 ) -> bool:
+    """The first `members` of the records asked about are the members, of which fitted attacks learn."""
     import pyarrow as pa
 
     known = _keys(_current(run, SCORES, "attack", attacks), "attack")
     rows: list[dict[str, Any]] = []
+    fitted: set[Series] = set()
     base_stats: dict[str, TokenStats] = {}
     for epoch in epochs:
         stats: dict[str, TokenStats] = {}
         for attack in attacks:
-            if epoch == 0 and attack.compares_with_base:
+            if epoch == 0 and attack.null_is_stated:
                 continue
-            records = _unknown(known, epoch, attack.name, attack.settings(), asked)
+            records: Sequence[Record] = _unknown(known, epoch, attack.name, attack.settings(), asked)
             if not records:
                 continue
+            if isinstance(attack, FittedAttack):  # a part of them would be scored by another model than the rest
+                records = asked
+                fitted.add((epoch, attack.name, attack.settings()))
             stats = stats or run.stats(epoch)
             if attack.compares_with_base:
                 base_stats = base_stats or base.stats(0)
-            evidence = [_evidence(record, stats, base_stats, run.context.labels) for record in records]
-            scores = score_all(attack, evidence)
-            for record, value, reason in zip(records, scores.values.tolist(), scores.reasons, strict=True):
-                rows.append(
-                    {
-                        "epoch": epoch,
-                        "attack": attack.name,
-                        "settings": attack.settings(),
-                        "made_by": made_by(attack),
-                        "record_id": record.score_id,
-                        "score": None if reason else value,
-                        "reason": reason,
-                    }
-                )
-    return _append(run, SCORES, rows, "attack", {"score": pa.float64()}, attacks)
+            evidence = [_evidence(run, record, stats, base_stats) for record in records]
+            rows += _score_rows(attack, epoch, evidence, members)
+    return _append(run, SCORES, rows, "attack", {"score": pa.float64()}, attacks, replaced=fitted)
+
+
+def _score_rows(attack: Attack, epoch: int, evidence: Sequence[Evidence], members: int) -> Iterator[dict[str, Any]]:
+    """One row per record. What is learned of rightly labelled records is asked of these alone; of others likewise."""
+    if isinstance(attack, FittedAttack):
+        for wrong in (False, True):
+            places = [at for at, one in enumerate(evidence) if (one.record.truth is not None) == wrong]
+            part = [evidence[at] for at in places]
+            scores = score_set(attack, part, [at < members for at in places])
+            yield from _rows_of(attack, epoch, part, scores)
+    else:
+        assert isinstance(attack, MembershipAttack | PoisoningMeasure)
+        yield from _rows_of(attack, epoch, evidence, score_all(attack, evidence))
+
+
+def _rows_of(attack: Attack, epoch: int, evidence: Sequence[Evidence], scores: Scores) -> Iterator[dict[str, Any]]:
+    for one, value, reason in zip(evidence, scores.values.tolist(), scores.reasons, strict=True):
+        yield {
+            "epoch": epoch,
+            "attack": attack.name,
+            "settings": attack.settings(),
+            "made_by": made_by(attack),
+            "record_id": one.record.score_id,
+            "score": None if reason else value,
+            "reason": reason,
+        }
 
 
 def ensure_utility(run: Run, measures: Sequence[Utility], splits: Splits, epochs: range) -> bool:
@@ -77,7 +99,11 @@ def ensure_utility(run: Run, measures: Sequence[Utility], splits: Splits, epochs
     rows: list[dict[str, Any]] = []
     for epoch in epochs:
         stats: dict[str, TokenStats] = {}
+        said = read_generations(run.folder, epoch) if epoch == epochs[-1] and run.context.decodings else {}
         for measure in measures:
+            generated = measure.decoding if isinstance(measure, Generated) else None
+            if generated and epoch != epochs[-1]:
+                continue
             records = _unknown(known, epoch, measure.name, measure.settings(), splits.test)
             stats = stats or (run.stats(epoch) if records else {})
             for record in records:
@@ -88,33 +114,40 @@ def ensure_utility(run: Run, measures: Sequence[Utility], splits: Splits, epochs
                     "made_by": made_by(measure),
                     "record_id": record.id,
                 }
+                key = text_key(record.text)
+                text = said.get((key, spelled(generated))) if generated else None
+                labels = run.context.labels
+                seen = Observation(record, _read_for(record, stats[key], labels), labels, text)
                 try:
-                    value, weight = measure.measure(record, stats[text_key(record.text)])
-                    rows.append({**row, "value": value, "weight": weight, "reason": ""})
+                    rows.append({**row, "statistics": measure.measure(seen), "reason": ""})
                 except Unscorable as unscorable:
-                    rows.append({**row, "value": None, "weight": None, "reason": str(unscorable)})
-    return _append(run, UTILITY, rows, "utility", {"value": pa.float64(), "weight": pa.float64()}, measures)
+                    rows.append({**row, "statistics": [], "reason": str(unscorable)})
+    return _append(run, UTILITY, rows, "utility", {"statistics": pa.list_(pa.float64())}, measures)
 
 
-def _evidence(
-    record: Record, stats: dict[str, TokenStats], base: dict[str, TokenStats], labels: Sequence[str]
-) -> Evidence:
-    key = text_key(record.text)
-    found, untuned = stats[key], base.get(key)
-    if labels and record.label is not None:  # a text is scored once, whatever label a plant gives it
-        at = labels.index(record.label)
-        found, untuned = found.of_class(at), untuned and untuned.of_class(at)
-    return Evidence(record, found, untuned)
+def _evidence(run: Run, record: Record, stats: dict[str, TokenStats], base: dict[str, TokenStats]) -> Evidence:
+    key, labels = text_key(record.text), run.context.labels
+    found = _read_for(record, stats[key], labels)
+    untuned = _read_for(record, base[key], labels) if key in base else None
+    of: Literal["text", "completion"] = "completion" if run.experiment.objective == "completion" else "text"
+    return Evidence(record, found, untuned, of)
+
+
+def _read_for(record: Record, stats: TokenStats, labels: Sequence[str]) -> TokenStats:
+    """A text's statistics read for the record's own label: it is scored once, whatever label a plant gives it."""
+    return stats.of_class(labels.index(record.label)) if labels and record.label is not None else stats
 
 
 @cache
 def made_by(component: Component) -> str:
-    """What a stored score was made by: the component's own code and all its settings, defaults included.
+    """What a stored score was made by: the code of the component and of what it is built on, and all its settings.
 
     Rows of another make are not used: an attack whose formula was mended is scored again, from the
     same token statistics.
     """
-    code = inspect.getsource(sys.modules[type(component).__module__])
+    kinds = [kind for kind in type(component).__mro__ if issubclass(kind, Component) and kind is not Component]
+    modules = dict.fromkeys(kind.__module__ for kind in kinds)
+    code = "".join(inspect.getsource(sys.modules[module]) for module in modules)
     return identity({"code": code, "settings": component.model_dump(mode="json")})
 
 
@@ -123,8 +156,8 @@ def _current(run: Run, file: str, kind: str, components: Sequence[Component]) ->
     import pyarrow as pa
 
     table = run.folder.read_table(file)
-    if table is None or "made_by" not in table.column_names:
-        return None
+    if table is None or not {"made_by", NUMBERS[kind]} <= set(table.column_names):
+        return None  # of an earlier byrote
     makes = {(component.name, component.settings()): made_by(component) for component in components}
     rows = zip(*(table[column].to_pylist() for column in (kind, "settings", "made_by")), strict=True)
     return table.filter(pa.array([makes.get((name, own), make) == make for name, own, make in rows], pa.bool_()))
@@ -150,7 +183,9 @@ def _append(
     kind: str,
     numbers: dict[str, Any],
     components: Sequence[Component],
+    replaced: Set[Series] = frozenset(),
 ) -> bool:
+    """Write these rows beside those that are there. Of the series `replaced` these are all, and what was there goes."""
     import pyarrow as pa
 
     if not rows:
@@ -159,6 +194,9 @@ def _append(
     schema = pa.schema({"epoch": pa.int32(), kind: pa.string(), **texts, **numbers, "reason": pa.string()})
     with run.folder.locked():
         table = _current(run, name, kind, components)  # again: another study of this store may have added to it
+        if table is not None and replaced:
+            series = zip(*(table[column].to_pylist() for column in ("epoch", kind, "settings")), strict=True)
+            table = table.filter(pa.array([one not in replaced for one in series], pa.bool_()))
         known = _keys(table, kind)
         new = [row for row in rows if (row["epoch"], row[kind], row["settings"], row["record_id"]) not in known]
         run.folder.write_table(name, tables.merged(table, new, schema))

@@ -17,16 +17,19 @@ from byrote.report.write import write_report
 from byrote.runner import tables
 from byrote.runner.context import Context
 from byrote.runner.environment import describe
+from byrote.runner.generations import cut_off
+from byrote.runner.in_context import run_of
+from byrote.runner.method_run import MethodRun
 from byrote.runner.one import BaseRun, Run
 from byrote.runner.progress import Progress
 from byrote.runner.rates import best_rate, beyond, next_rate, trial_part
 from byrote.runner.scores import ensure_poisoning, ensure_scores, ensure_utility
-from byrote.runner.trained import TrainedRun
-from byrote.store import Cell, Manifest, Store, Trial, atomic_path, sweep
+from byrote.store import Cell, Locked, Manifest, Store, Trial, atomic_path, sweep
 from byrote.study import Study, as_spec, load_study
-from byrote.study.model import Part, PrivacyLevel
-from byrote.study.privacy import label_of, settings_of
-from byrote.types import ByroteError, Diverged, Record, Splits
+from byrote.study.fields import Part
+from byrote.study.model import TRAINING_OF, trains
+from byrote.study.privacy import PrivacyLevel, label_of, settings_of
+from byrote.types import ByroteError, Diverged, Record, Splits, StudyError
 
 SPLITS, ERRORS = "splits.parquet", "errors.txt"
 
@@ -44,6 +47,7 @@ def run(
     *,
     settings: Sequence[str] = (),
     progress: Progress | None = None,
+    jobs: int = 1,
 ) -> Results:
     """Do what a study asks and return its results: what `byrote run` does.
 
@@ -51,32 +55,40 @@ def run(
     working folder). `out` takes the report and the tables (default: byrote-results/NAME), `store` the
     runs (default: `out`/runs). `settings` are "key=value" overrides. Work that is in the store already
     is not done again. A cell that fails is recorded and the others go on; `results.manifest.cells`
-    has the errors. Raises StudyError where the study cannot be run at all.
+    has the errors. `jobs` processes train cells at the same time, each with its share of the threads.
+    Raises StudyError where the study cannot be run at all.
     """
+    from byrote.runner.workers import share_of_threads
+
+    if jobs < 1:
+        raise StudyError(f"jobs: {jobs} processes can do nothing; give 1 or more")
     if isinstance(study, Study):
         folder = Path()
     else:
         study, folder = load_study(study, list(settings))
     place = Path(out) if out is not None else default_folder(study.name)
     runs = Path(store) if store is not None else place / "runs"
-    return StudyRun(study, folder, place, Store(runs), progress or Progress()).do()
+    with share_of_threads(jobs):
+        return StudyRun(study, folder, place, Store(runs), progress or Progress()).do(jobs)
 
 
 class StudyRun:
     """One pass over a study's cells."""
 
     def __init__(self, study: Study, folder: Path, out: Path, store: Store, progress: Progress) -> None:
-        self.study, self.out, self.progress = study, out, progress
+        self.study, self.folder, self.out, self.progress = study, folder, out, progress
         self.context = Context(study, folder, store, progress)
         self.base = BaseRun(self.context, study.base(model=self.context.model.fingerprint, data=self._data))
         self.cells: list[Cell] = []
         self.worked = 0
+        self.beside_others = False
+        """Whether other processes do cells of the same study: a run that one of them holds is no failure."""
 
     @property
     def _data(self) -> str:
         return self.context.data.fingerprint
 
-    def do(self) -> Results:
+    def do(self, jobs: int = 1) -> Results:
         """Every cell, then the report."""
         study, progress = self.study, self.progress
         planned = list(study.cells())
@@ -87,10 +99,10 @@ class StudyRun:
         for seed in study.seeds:
             self._base_cell(seed, splits)
         self._manifest(splits).write(self.out)
+        answered = self._by_workers(splits, jobs) if jobs > 1 else {}
         for number, (method, privacy, seed) in enumerate(planned):
-            assert isinstance(method, Method)
             progress.runs(number, len(planned))
-            self.cells.append(self._cell(method, privacy, seed, splits[seed]))
+            self.cells.append(answered.get(number) or self.cell(method, privacy, seed, splits[seed]))
             self._manifest(splits).write(self.out)
         progress.runs(len(planned), len(planned))
         progress.finish()
@@ -102,13 +114,31 @@ class StudyRun:
 
     def _base_cell(self, seed: int, splits: dict[int, Splits]) -> None:
         everything = tuple({record.id: record for part in splits.values() for record in part.all()}.values())
-        self.worked += self.base.ensure(everything)
+        prompts = {record.id: record for part in splits.values() for record in part.test}
+        self.worked += self.base.ensure(everything, tuple(prompts.values()))
         self._score(self.base, splits[seed], range(1))
         self._poisoning(self.base, self.context.mislabelled(seed), range(1))
         self.cells.append(Cell(method="none", family="none", seed=seed, run_id=self.base.id, base_run_id=self.base.id))
 
-    def _cell(self, method: Method, privacy: PrivacyLevel, seed: int, splits: Splits) -> Cell:
-        """One cell, whatever happens in it."""
+    def _by_workers(self, splits: dict[int, Splits], jobs: int) -> dict[int, Cell]:
+        """The cells that worker processes finished, by their number; each stands in the manifest at once."""
+        from byrote.runner.workers import work
+
+        base, answered = list(self.cells), dict[int, Cell]()
+
+        def keep(number: int, cell: Cell, worked: int) -> None:
+            answered[number] = cell
+            self.worked += worked
+            self.cells = base + [answered[at] for at in sorted(answered)]
+            self._manifest(splits).write(self.out)
+
+        work(self, jobs, keep)
+        self.cells = base
+        return answered
+
+    def cell(self, method: Component, privacy: PrivacyLevel, seed: int, splits: Splits) -> Cell:
+        """One cell, whatever happens in it. Raises Locked, where other processes are at work on the study."""
+        assert isinstance(method, Method)
         cell = Cell(
             method=method.name,
             family=method.family,
@@ -122,6 +152,8 @@ class StudyRun:
         try:
             return self._answer(cell, method, privacy, splits)
         except ByroteError as error:
+            if isinstance(error, Locked) and self.beside_others:
+                raise
             message = str(error)
         except Exception as error:
             said = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
@@ -140,13 +172,14 @@ class StudyRun:
         tried = self._try_rates(method, privacy, cell, splits, rates) if len(rates) > 1 else []
         rate = best_rate(tried) if tried else rates[0]
         answer = self._trained(method, privacy, cell.seed, rate)
-        cell = cell.model_copy(update={"run_id": answer.id, "learning_rate": rate, "tried": tried})
+        found = {"run_id": answer.id, "learning_rate": rate if trains(method) else None, "tried": tried}
+        cell = cell.model_copy(update=found)
         keep = study.keep == "all" or (study.keep == "adapters" and method.is_adapter)
-        self.worked += answer.ensure(splits, splits.all(), keep=keep)
+        self.worked += answer.ensure(splits, splits.all(), keep=keep, prompts=splits.test)
         history = answer.history()
         self._score(answer, splits, range(1, history["epochs"] + 1))
         self._poisoning(answer, self.context.mislabelled(cell.seed), range(1, history["epochs"] + 1))
-        notes = list(history["notes"])
+        notes = [*history["notes"], *cut_off(answer, history["epochs"], splits.test)]
         nulls, missing = self._nulls(method, privacy, cell.seed, rate)
         if history["stopped_early"]:
             notes.append(f"Stopped early after epoch {history['epochs']}: the validation loss no longer fell.")
@@ -160,19 +193,19 @@ class StudyRun:
         found: dict[str, str] = {}
         failed: list[str] = []
         mislabelled = self.context.mislabelled(seed)
-        for null in self.study.nulls if mislabelled else ():
-            without = null == "rightly-labelled"
-            plants = [plant for plant in self.study.plants if not (without and plant.mislabelled())]  # type: ignore[attr-defined]
-            part: Part = "members" if without else "rightly labelled"
-            run = self._trained(method, privacy, seed, rate, part, plants, said=f", {null} null")
+        for null in self.study.nulls if self.study.attacks_of("poisoning") else ():
+            run = self._trained(method, privacy, seed, rate, TRAINING_OF[null], said=f", {null} null")
             try:
-                self.worked += run.ensure(self.context.splits(seed, plants), mislabelled)  # type: ignore[arg-type]
-            except ByroteError as error:
-                failed.append(f"The null {null} could not be trained: {error}")
+                self.worked += run.ensure(self.context.splits(seed), mislabelled)
+            except Locked:
+                raise
+            except Exception as error:  # the cell itself is finished, and stays so
+                said = str(error) if isinstance(error, ByroteError) else f"{type(error).__name__}: {error}"
+                failed.append(f"The null {null} could not be trained: {' '.join(said.split())}")
                 continue
             epochs = range(1, run.history()["epochs"] + 1)
             self._poisoning(run, mislabelled, epochs)
-            if without:  # what it makes of the true labels says what the mirrored AUC would be
+            if null == "rightly-labelled":  # what it makes of the true labels says what the mirrored AUC would be
                 self._poisoning(run, [record.rightly_labelled for record in mislabelled], epochs)
             found[null] = run.id
         return found, failed
@@ -191,10 +224,9 @@ class StudyRun:
         seed: int,
         rate: float,
         trains_on: Part = "members",
-        plants: list[Component] | None = None,
         *,
         said: str = "",
-    ) -> TrainedRun:
+    ) -> MethodRun:
         experiment = self.study.experiment(
             method,
             privacy,
@@ -203,11 +235,10 @@ class StudyRun:
             model=self.context.model.fingerprint,
             data=self._data,
             trains_on=trains_on,
-            plants=plants,
         )
         level = "" if privacy == "none" else f", {privacy.named()}"
         label = f"{method.name}{level}{said}"
-        return TrainedRun(
+        return run_of(
             self.context, experiment, method, label + (f" (seed {seed})" if len(self.study.seeds) > 1 else "")
         )
 
@@ -227,7 +258,7 @@ class StudyRun:
             raise ByroteError(f"no learning rate worked; at {rates[0]:g}: {trials[0].error}")
         return trials
 
-    def _try_rate(self, run: TrainedRun, splits: Splits) -> Trial:
+    def _try_rate(self, run: MethodRun, splits: Splits) -> Trial:
         trial = Trial(learning_rate=run.experiment.learning_rate, run_id=run.id, validation_loss=None)
         try:
             self.worked += run.ensure(splits, splits.validation)

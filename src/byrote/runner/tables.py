@@ -1,4 +1,4 @@
-"""Token statistics, scores and splits as tables, and back."""
+"""Token statistics, generated text, scores and splits as tables, and back."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from byrote.types import SPLIT_NAMES, Record, Splits, TokenStats, text_key
+from byrote.types import SPLIT_NAMES, Generation, Record, Splits, TokenStats, text_key
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -47,13 +47,37 @@ def stats_from(table: pa.Table) -> dict[str, TokenStats]:
     }
 
 
+def generations_table(generations: Mapping[tuple[str, str], Generation], seconds: float) -> pa.Table:
+    """One row per text and way of generating: text_key, decoding; text, tokens, ended, reason."""
+    import pyarrow as pa
+
+    said = list(generations.values())
+    columns = {
+        "text_key": pa.array([key for key, _ in generations], pa.string()),
+        "decoding": pa.array([how for _, how in generations], pa.string()),
+        "text": pa.array([one.text for one in said], pa.string()),
+        "tokens": pa.array([one.tokens for one in said], pa.list_(pa.int32())),
+        "ended": pa.array([one.ended for one in said], pa.bool_()),
+        "reason": pa.array([one.reason for one in said], pa.string()),
+    }
+    return pa.table(columns).replace_schema_metadata({"seconds": repr(seconds)})
+
+
+def generations_from(table: pa.Table) -> dict[tuple[str, str], Generation]:
+    """What `generations_table` was made from."""
+    return {
+        (row["text_key"], row["decoding"]): Generation(row["text"], tuple(row["tokens"]), row["ended"], row["reason"])
+        for row in table.to_pylist()
+    }
+
+
 def seconds_of(table: pa.Table) -> float:
     """What the pass that made a table of statistics took."""
     return float((table.schema.metadata or {}).get(b"seconds", b"0"))
 
 
 def splits_table(splits: Splits) -> pa.Table:
-    """One row per record: record_id, split, group, text_key, slice, score_id."""
+    """One row per record: record_id, split, group, text_key, slice, score_id, copies."""
     import pyarrow as pa
 
     rows = [(name, record) for name, records in splits.parts() for record in records]
@@ -65,8 +89,27 @@ def splits_table(splits: Splits) -> pa.Table:
             "text_key": [text_key(record.text) for _, record in rows],
             "slice": [record.slice for _, record in rows],
             "score_id": [record.score_id for _, record in rows],
+            "copies": [record.copies for _, record in rows],
         }
     )
+
+
+def sets_table(sets: Sequence[tuple[Sequence[Record], Sequence[Record]]]) -> pa.Table:
+    """One row per record of each set's demonstrations and others: record_id, its set, its places in the context."""
+    import pyarrow as pa
+
+    columns: dict[str, list[Any]] = {"record_id": [], "set": [], "places": []}
+    for number, (demonstrations, others) in enumerate(sets):
+        places: dict[str, list[int]] = {}
+        for place, record in enumerate(demonstrations):
+            places.setdefault(record.id, []).append(place)
+        places |= {record.id: [] for record in others}
+        for column, values in zip(
+            columns.values(), (places, [f"set-{number}"] * len(places), places.values()), strict=True
+        ):
+            column += values
+    types = {"record_id": pa.string(), "set": pa.string(), "places": pa.list_(pa.int32())}
+    return pa.table({name: pa.array(values, types[name]) for name, values in columns.items()})
 
 
 def splits_from(table: pa.Table, records: Sequence[Record], dropped: Mapping[str, int]) -> Splits:

@@ -6,25 +6,22 @@ state, and a finished one is left alone.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from byrote.methods.base import Attached, Method
+from byrote.methods.base import Attached
 from byrote.runner import tables
-from byrote.runner.context import Context
-from byrote.runner.environment import DECISIVE, describe, versions
-from byrote.runner.one import COST, ENVIRONMENT, EXPERIMENT, HISTORY, Run, stats_name
-from byrote.runner.private_runs import model_card, privatiser_of
-from byrote.store import identity
-from byrote.study import Experiment
-from byrote.study.privacy import Privacy
-from byrote.types import Diverged, Ledger, Record, Splits, StudyError, TokenStats, text_key
+from byrote.runner.environment import describe
+from byrote.runner.generations import ensure_generations, generation_seconds, has_generations
+from byrote.runner.method_run import MethodRun
+from byrote.runner.one import COST, ENVIRONMENT, EXPERIMENT, HISTORY, stats_name
+from byrote.runner.private_runs import privatiser_of
+from byrote.runner.weights import WEIGHTS, folder_bytes, keep_weights, kept_target
+from byrote.types import Diverged, Ledger, Record, Splits, StudyError, text_key
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,58 +31,31 @@ if TYPE_CHECKING:
     from byrote.training.losses import ExampleLoss
     from byrote.training.private import Privatiser
 
-STATE, DIVERGED, LEDGER, WEIGHTS = "state.safetensors", "diverged.json", "ledger.json", "weights"
+STATE, DIVERGED, LEDGER = "state.safetensors", "diverged.json", "ledger.json"
 EARLIER = "earlier.json"  # how many trainings of a private run were thrown away after something of them could be seen
 
 
-def mean_loss(stats: Sequence[TokenStats]) -> float:
-    """Loss per target token over all tokens of all texts, in nats. Raises Diverged where it is not finite."""
-    loss = -float(np.concatenate([one.log_prob for one in stats]).mean(dtype=np.float64))
-    if not math.isfinite(loss):
-        raise Diverged(f"training diverged: the validation loss is {loss}. Use a lower learning_rate, or auto.")
-    return loss
-
-
-def folder_bytes(folder: Path) -> int:
-    """What the files of a folder take on the disk."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-class TrainedRun(Run):
+class TrainedRun(MethodRun):
     """A method trained on the members of one split."""
 
-    experiment: Experiment
+    preparation_seconds = 0.0
 
-    def __init__(self, context: Context, experiment: Experiment, method: Method, label: str) -> None:
-        super().__init__(context, experiment)
-        self.method, self.label = method, label
-        self.preparation_seconds = 0.0
+    def is_done(self, records: Sequence[Record], *, keep: bool, prompts: Sequence[Record] = ()) -> bool:
+        """Whether the run is trained, scored on these records after every epoch, and its weights kept if asked.
 
-    def is_done(self, records: Sequence[Record], *, keep: bool) -> bool:
-        """Whether the run is trained, scored on these records after every epoch, and its weights kept if asked."""
+        For `prompts` it must have generated at its end what the study's measures read.
+        """
         epochs = self.history().get("epochs", 0)
         pieces = all(self.folder.intact(name) for name in (COST, ENVIRONMENT, EXPERIMENT))
         kept = not keep or self.folder.intact_folder(WEIGHTS) is not None
         accounted = not self.promises or self.ledger() is not None
-        return bool(epochs) and pieces and kept and accounted and self._scored(epochs, records)
-
-    @property
-    def privacy(self) -> Privacy | None:
-        """The run's privacy level; None without."""
-        return None if self.experiment.privacy == "none" else self.experiment.privacy
+        said = has_generations(self.folder, epochs, prompts, self.context.decodings)
+        return bool(epochs) and pieces and kept and accounted and said and self._scored(epochs, records)
 
     @property
     def promises(self) -> bool:
         """Whether the run gives a guarantee: a private one that is not a learning-rate trial."""
         return self.privacy is not None and self.experiment.trains_on != "test"
-
-    def records(self, splits: Splits) -> tuple[Record, ...]:
-        """What the run trains on in one epoch, planted copies repeated."""
-        if self.experiment.trains_on == "test":
-            return splits.test
-        wrong_too = self.experiment.trains_on == "members"
-        members = (record for record in splits.members if wrong_too or record.truth is None)
-        return tuple(record for record in members for _ in range(record.copies))
 
     def ledger(self) -> Ledger | None:
         """The privacy account on disk; None where there is none, or it is not whole."""
@@ -95,25 +65,31 @@ class TrainedRun(Run):
     def _scored(self, epochs: int, records: Sequence[Record]) -> bool:
         return all(self.has(epoch, records) for epoch in range(1, epochs + 1))
 
-    def ensure(self, splits: Splits, records: Sequence[Record], *, keep: bool = False) -> bool:
-        """Train, and score these records and the validation records after every epoch; whether there was work to do.
+    def ensure(
+        self, splits: Splits, records: Sequence[Record], *, keep: bool = False, prompts: Sequence[Record] = ()
+    ) -> bool:
+        """Train, score these records and the validation records after every epoch, and generate for the prompts at
+        the end; whether there was work to do.
 
-        Raises Diverged, from the store where that is known.
+        A finished run that lacks generated text alone makes it with its kept weights, and is trained again where
+        these are not there. Raises Diverged, from the store where that is known.
         """
-        if self.is_done(records, keep=keep):
+        if self.is_done(records, keep=keep, prompts=prompts):
             if (self.folder.path / STATE).exists():  # killed just before it was removed
                 with self.folder.locked():
                     self.folder.remove(STATE)
             return False
         failure = self.folder.read_json(DIVERGED)
-        if failure and not self._changed_libraries():
+        if failure and not self.changed_libraries():
             raise Diverged(failure["message"])
         with self.folder.locked():
-            if self.is_done(records, keep=keep):  # by another process, a moment ago
+            if self.is_done(records, keep=keep, prompts=prompts):  # by another process, a moment ago
                 return False
+            if self.is_done(records, keep=keep) and self._generated(splits, prompts):
+                return True
             self._start_folder()
             try:
-                while not self._trained(splits, records, keep):
+                while not self._trained(splits, records, prompts, keep):
                     pass
             except Diverged as error:
                 self.folder.write_json(DIVERGED, {"message": str(error)})
@@ -121,14 +97,19 @@ class TrainedRun(Run):
                 raise
         return True
 
-    def _changed_libraries(self) -> list[str]:
-        """What has another version than when this run began: "torch 2.12 → 2.13"."""
-        before, now = (self.folder.read_json(ENVIRONMENT) or {}).get("versions", {}), versions()
-        changed = [name for name in DECISIVE if before and before.get(name) != now.get(name)]
-        return [f"{name} {before.get(name)} → {now.get(name)}" for name in changed]
+    def _generated(self, splits: Splits, prompts: Sequence[Record]) -> bool:
+        """Generate with the kept weights. False where there are none, or none that predict as the trained model did."""
+        target, epoch = kept_target(self, self.method, splits.validation), self.history()["epochs"]
+        if target is None or self.changed_libraries():
+            self.context.progress.say(f"{self.label}: trains again, to generate text: its weights were not kept")
+            return False
+        ensure_generations(self, target, epoch, prompts, self.label)
+        cost = self.folder.read_json(COST) or {}
+        self.folder.write_json(COST, cost | generation_seconds(self.folder, epoch))
+        return True
 
     def _start_folder(self) -> None:
-        changed, say = self._changed_libraries(), self.context.progress.say
+        changed, say = self.changed_libraries(), self.context.progress.say
         anew = self.privacy is not None and not self.folder.intact(STATE) and self.folder.path.is_dir()
         if changed:
             say(f"{self.label}: starts again, because the libraries changed ({', '.join(changed)})")
@@ -144,16 +125,17 @@ class TrainedRun(Run):
         if not self.promises:
             self.folder.write_json(LEDGER, None)
 
-    def _trained(self, splits: Splits, records: Sequence[Record], keep: bool) -> bool:
+    def _trained(self, splits: Splits, records: Sequence[Record], prompts: Sequence[Record], keep: bool) -> bool:
         """Train from the saved state or from the start. False where the state was of no use: it is gone now."""
         from byrote.training.cost import seeded
 
-        with seeded(self._seed("training")):
+        with seeded(self.seed("training")):
             attached = self.method.attach(self.context.load_model().model)
             model = attached.model
             training, target = self._training(attached, splits)
             if self._resumed(training, records):
                 validation, stopped = self._epochs(training, target, splits, records)
+                ensure_generations(self, target, training.position.epoch, prompts, self.label)
                 notes = [*attached.notes, *self._notes(training, target, splits)]
                 self._finish(training, model, validation, stopped, notes, keep)
                 return True
@@ -184,15 +166,11 @@ class TrainedRun(Run):
             self._save_state(training)
             self._score_epoch(target, epoch, splits, records)
             for known in range(len(validation) + 1, epoch + 1):
-                validation.append(self._validation_loss(known, splits))
+                validation.append(self.validation_loss(known, splits))
             if self._should_stop(validation):
                 return validation, True
             self._announce(training)
         return validation, False
-
-    def _seed(self, purpose: str) -> int:
-        """A seed of its own for each purpose, from the experiment's."""
-        return int(identity({"seed": self.experiment.seed, "purpose": purpose})[:8], 16)
 
     def _training(self, attached: Attached, splits: Splits) -> tuple[Training, Target]:
         from byrote.target import reader_of
@@ -243,21 +221,12 @@ class TrainedRun(Run):
         """All methods and the base must read the same tokens of a text, so virtual tokens may not crowd any out."""
         limit = getattr(model.config, "max_position_embeddings", None)
         longest = max(len(example.ids) for example in target.encode(splits.all()))
+        longest = max(longest, *(target.longest_answer(splits.test, how) for how in self.context.decodings), 0)
         if limit is not None and longest + self.method.virtual_tokens > limit:
             raise StudyError(
                 f"{self.method.name}: {self.method.virtual_tokens} virtual tokens and texts of {longest} tokens do "
                 f"not fit the model's {limit} positions. Set max_length: {limit - self.method.virtual_tokens}."
             )
-
-    def check_targets(self, target: Target, splits: Splits) -> None:
-        """There is something to learn, and something to validate on."""
-        trained = "test record" if self.experiment.trains_on == "test" else "member"
-        for name, records in ((trained, self.records(splits)), ("validation record", splits.validation)):
-            if not any(example.targets for example in target.encode(records)):
-                raise StudyError(
-                    f"none of the {len(records)} {name}s has a token to predict: each text is shorter than two tokens. "
-                    "Is it the right column? data.min_tokens leaves short texts out."
-                )
 
     def _plan(self) -> Plan:
         from byrote.training.loop import Plan
@@ -271,7 +240,7 @@ class TrainedRun(Run):
             lr_scheduler_type=e.lr_scheduler_type,
             weight_decay=e.weight_decay,
             max_grad_norm=e.max_grad_norm,
-            seed=self._seed("order"),
+            seed=self.seed("order"),
             max_steps=e.max_steps,
         )
 
@@ -305,25 +274,13 @@ class TrainedRun(Run):
             if not self.has(epoch, part):
                 self.score(target, epoch, {text_key(record.text): record for record in part}, self.label)
 
-    def _validation_loss(self, epoch: int, splits: Splits) -> float:
-        """From the statistics on disk."""
-        stats = self.stats(epoch)
-        found = [stats[text_key(record.text)] for record in splits.validation]
-        return mean_loss([one for one in found if len(one)])
-
     def _should_stop(self, validation: list[float]) -> bool:
         patience = self.experiment.early_stop
         return patience is not None and len(validation) - 1 - int(np.argmin(validation)) >= patience
 
     def _notes(self, training: Training, target: Target, splits: Splits) -> list[str]:
-        notes = []
+        notes = self.cuts(target, splits)
         members = target.encode(self.records(splits))
-        for name, part in splits.parts():
-            texts = target.encode(part)
-            if cut := sum(1 for example in texts if example.truncated_tokens):
-                notes.append(
-                    f"{cut} of {len(part)} {name} records were cut to {target.max_length} tokens (max_length)."
-                )
         if empty := sum(1 for example in members if not example.targets):
             notes.append(f"{empty} of {len(members)} members have no token to train on and were left out.")
         if training.private:
@@ -351,7 +308,7 @@ class TrainedRun(Run):
             trainings = 1 + (self.folder.read_json(EARLIER) or 0)
             self.folder.write_json(LEDGER, asdict(replace(ledger, trainings=trainings)))
         if keep:
-            self._keep_weights(model)
+            keep_weights(self.folder, model, self.method, self.ledger() if self.promises else None)
         scoring = [self.folder.read_table(stats_name(epoch)) for epoch in range(1, position.epoch + 1)]
         trained = sum(parameter.numel() for parameter in training.parameters.values())
         seconds = position.seconds + self.preparation_seconds
@@ -365,6 +322,7 @@ class TrainedRun(Run):
                 "total_parameters": sum(parameter.numel() for parameter in model.parameters()),
                 **({"stored_bytes": folder_bytes(self.folder.path / WEIGHTS)} if keep else {}),
                 "scoring_seconds": sum(tables.seconds_of(table) for table in scoring if table is not None),
+                **generation_seconds(self.folder, position.epoch),
             },
         )
         self.folder.write_json(
@@ -378,22 +336,3 @@ class TrainedRun(Run):
             },
         )
         self.folder.remove(STATE)
-
-    def _keep_weights(self, model: nn.Module) -> None:
-        """The tuned weights as their library saves them, put in place whole or not at all."""
-        from transformers.utils import logging
-
-        bars: Any = logging
-        shown = bars.is_progress_bar_enabled()
-        bars.disable_progress_bar()  # it would tear ours
-        options = {"save_embedding_layers": False} if self.method.is_adapter else {}
-        try:
-            with self.folder.writing_folder(WEIGHTS) as folder:
-                model.save_pretrained(folder, **options)  # type: ignore[operator]
-                if self.promises and (ledger := self.ledger()):
-                    card = folder / "README.md"
-                    before = card.read_text(encoding="utf-8") if card.exists() else ""
-                    card.write_text(before + model_card(ledger), encoding="utf-8")
-        finally:
-            if shown:
-                bars.enable_progress_bar()

@@ -11,82 +11,24 @@ import json
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    PlainSerializer,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from byrote.registry import Component, Settings, explain, make
-from byrote.study.privacy import ELSEWHERE as PRIVACY_ELSEWHERE
-from byrote.study.privacy import Privacy
-from byrote.types import StudyError
+from byrote.registry import Component, Settings, make
+from byrote.study.fields import (
+    AttackField,
+    LearningRate,
+    MethodField,
+    Null,
+    Part,
+    PlantField,
+    UtilityField,
+    as_spec,
+)
+from byrote.study.privacy import Privacy, PrivacyLevel
 
 # The part of a run's identity that stands for byrote's own training code: raised whenever the
 # same experiment would give other weights than before, so that old runs are not taken for new.
 RECIPE = 1
-
-Rate = Annotated[float, Field(gt=0, le=100)]
-LearningRate = Literal["auto"] | Rate
-
-
-Null = Literal["left-out", "rightly-labelled"]
-
-
-def _read_privacy(value: Any) -> Any:
-    """`none`, or the settings of a level; every mistake in words."""
-    if value == "none" or isinstance(value, Privacy):
-        return value
-    if not isinstance(value, dict):
-        raise ValueError(f"a privacy level is none, or a mapping such as {{epsilon: 8}}; got {value!r}")
-    for key in value:
-        if key in PRIVACY_ELSEWHERE:
-            raise ValueError(f"unknown setting {key!r}: byrote calls it {PRIVACY_ELSEWHERE[key]!r}")
-    try:
-        return Privacy.model_validate(value)
-    except ValidationError as error:
-        raise ValueError(explain(error, Privacy.model_fields, "privacy").removeprefix("privacy: ")) from None
-
-
-PrivacyLevel = Annotated[Literal["none"] | Privacy, BeforeValidator(_read_privacy)]
-Part = Literal["members", "rightly labelled", "test"]
-"""What a run trains on: its members, those of them without a wrong label, or (a private trial) the test records."""
-
-
-def _reads(room: str) -> BeforeValidator:
-    """Reads a component of a room from its name, or from a mapping with its settings."""
-
-    def read(value: Any) -> Any:
-        if isinstance(value, Component):
-            return value
-        if not isinstance(value, str | dict):
-            raise ValueError(
-                f"each {room} is a name, or a mapping with 'name' and settings; got {value!r}".replace(
-                    "None", "nothing"
-                )
-            )
-        try:
-            return make(room, value)
-        except StudyError as error:
-            raise ValueError(str(error)) from None
-
-    return BeforeValidator(read)
-
-
-def as_spec(component: Component) -> dict[str, Any]:
-    """A component as a study spells it, with every setting: {"name": "lora", "r": 8, ...}."""
-    return {"name": component.name, **component.model_dump(mode="json")}
-
-
-_written = PlainSerializer(as_spec, return_type=dict)
-_Method = Annotated[Component, _reads("method"), _written]
-_Plant = Annotated[Component, _reads("plant"), _written]
-_Attack = Annotated[Component, _reads("attack"), _written]
-_Utility = Annotated[Component, _reads("utility"), _written]
 
 
 class Data(Settings):
@@ -143,14 +85,19 @@ class Training(Settings):
     dtype: Literal["float32", "bfloat16"] = "float32"
 
 
+# What of it matters to a method that trains nothing.
+UNTRAINED = ("objective", "max_length", "dtype")
+
 # What is asked where a study does not say: of tokens, and of labels.
 ATTACKS = {
     "tokens": ("loss", "reference", "zlib", "min-k", "min-k++"),
     "labels": ("loss", "reference", "confidence-margin", "modified-entropy"),
 }
+TRAINING_OF: dict[Null, Part] = {"left-out": "rightly labelled", "rightly-labelled": "relabelled"}
+"""What the nulls of wrong labels train on."""
 POISONING = ("mislabelled-prediction", "mislabelled-loss")
 """Asked as well where a study plants wrong labels."""
-UTILITY = {"tokens": ("perplexity",), "labels": ("accuracy", "cross-entropy")}
+UTILITY = {"tokens": ("perplexity",), "labels": ("accuracy", "macro-f1", "cross-entropy")}
 
 
 NOT_IN_A_RUN = {"learning_rate": None, "private_learning_rate": None, "private": True}
@@ -185,11 +132,11 @@ class Study(Training):
     revision: str | None = None
     trust_remote_code: bool = False
     data: Data
-    methods: Annotated[list[_Method], BeforeValidator(_as_list), Field(min_length=1)]
-    plants: Annotated[list[_Plant], BeforeValidator(_as_list)] = []
+    methods: Annotated[list[MethodField], BeforeValidator(_as_list), Field(min_length=1)]
+    plants: Annotated[list[PlantField], BeforeValidator(_as_list)] = []
     privacy: Annotated[list[PrivacyLevel], BeforeValidator(_as_list), Field(min_length=1)] = ["none"]
-    attacks: Annotated[list[_Attack], BeforeValidator(_as_list)] = Field(default_factory=_default_attacks)
-    utility: Annotated[list[_Utility], BeforeValidator(_as_list)] = Field(
+    attacks: Annotated[list[AttackField], BeforeValidator(_as_list)] = Field(default_factory=_default_attacks)
+    utility: Annotated[list[UtilityField], BeforeValidator(_as_list)] = Field(
         default_factory=lambda data: [make("utility", name) for name in UTILITY[_shape(data)]]
     )
     learning_rate: LearningRate = "auto"
@@ -240,15 +187,14 @@ class Study(Training):
     @field_validator("plants", "attacks", "utility")
     @classmethod
     def _reads_what_there_is(cls, components: list[Component], given: ValidationInfo) -> list[Component]:
-        reads = _shape(given.data)
+        reads, objective = _shape(given.data), given.data.get("objective")
         for component in components:
             own = getattr(type(component), "reads", "both")
-            if own not in (reads, "both"):
+            if own not in (reads, "both") and not (own == "completions" and objective == "completion"):
                 usable = ", ".join(ATTACKS[reads] + UTILITY[reads])
-                raise ValueError(
-                    f"{component.name} reads {own}, but objective: {given.data.get('objective')} gives {reads}. "
-                    f"Use one of: {usable}"
-                )
+                usable += "; or objective: completion" if own == "completions" else ""
+                said = f"{component.name} reads {own}, but objective: {objective} gives {reads}"
+                raise ValueError(f"{said}. Use one of: {usable}")
         return components
 
     @field_validator("plants")
@@ -302,7 +248,9 @@ class Study(Training):
         return [level for level in self.privacy if level == "none" or method.private]  # type: ignore[attr-defined]
 
     def rates(self, method: Component, privacy: PrivacyLevel = "none") -> tuple[float, ...]:
-        """The learning rates to try for a method: the given one, or its grid where `auto` stands."""
+        """The learning rates to try for a method: the given one, or its grid where `auto` stands; 0 trains nothing."""
+        if not trains(method):
+            return (0.0,)
         own = None if privacy == "none" else method.private_learning_rate  # type: ignore[attr-defined]
         given = own or method.learning_rate or self.learning_rate  # type: ignore[attr-defined]
         return tuple(type(method).learning_rates) if given == "auto" else (float(given),)  # type: ignore[attr-defined]
@@ -317,19 +265,18 @@ class Study(Training):
         model: str,
         data: str,
         trains_on: Part = "members",
-        plants: list[Component] | None = None,
     ) -> Experiment:
-        """The experiment of one cell; `model` and `data` are the fingerprints of what was loaded.
-
-        `plants` are those of the study where None.
-        """
+        """The experiment of one cell; `model` and `data` are the fingerprints of what was loaded."""
+        settings = {name: getattr(self, name) for name in Training.model_fields}
+        if not trains(method):
+            settings = {name: settings[name] for name in UNTRAINED} | {"epochs": 1}
         return Experiment(
-            **{name: getattr(self, name) for name in Training.model_fields},
+            **settings,
             recipe=RECIPE,
             model=model,
             source=data,
             data=_identity_of_data(self.data),
-            plants=self.plants if plants is None else plants,
+            plants=self.plants,
             method=as_spec(method.model_copy(update=NOT_IN_A_RUN)),
             privacy=privacy,
             learning_rate=learning_rate,
@@ -347,6 +294,11 @@ class Study(Training):
             max_length=self.max_length,
             dtype=self.dtype,
         )
+
+
+def trains(method: Component) -> bool:
+    """Whether a method changes any number; one that does not has no learning rates."""
+    return bool(type(method).learning_rates)  # type: ignore[attr-defined]
 
 
 def _check_privacy(level: Privacy, data: Data, added: int, batch_size: int) -> None:
@@ -373,7 +325,7 @@ class Experiment(Training):
     model: str
     source: str
     data: dict[str, Any]
-    plants: list[_Plant] = []
+    plants: list[PlantField] = []
     method: dict[str, Any]
     privacy: PrivacyLevel
     learning_rate: float

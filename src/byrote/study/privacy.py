@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
-from byrote.registry import Settings
+from byrote.registry import Settings, explain
 
 EXPONENT = 1.1
 """delta is 1 / N^1.1 where nobody says otherwise."""
@@ -119,3 +119,21 @@ def settings_of(method: str, privacy: Privacy | Literal["none"]) -> str:
 def label_of(privacy: Privacy | Literal["none"]) -> str:
     """The column `privacy` of a cell."""
     return privacy if privacy == "none" else privacy.label()
+
+
+def _read_privacy(value: Any) -> Any:
+    """`none`, or the settings of a level; every mistake in words."""
+    if value == "none" or isinstance(value, Privacy):
+        return value
+    if not isinstance(value, dict):
+        raise ValueError(f"a privacy level is none, or a mapping such as {{epsilon: 8}}; got {value!r}")
+    for key in value:
+        if key in ELSEWHERE:
+            raise ValueError(f"unknown setting {key!r}: byrote calls it {ELSEWHERE[key]!r}")
+    try:
+        return Privacy.model_validate(value)
+    except ValidationError as error:
+        raise ValueError(explain(error, Privacy.model_fields, "privacy").removeprefix("privacy: ")) from None
+
+
+PrivacyLevel = Annotated[Literal["none"] | Privacy, BeforeValidator(_read_privacy)]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from byrote.registry import register
-from byrote.types import Record, TokenStats
-from byrote.utility.base import Measurement, Utility
+from byrote.utility.base import Form, Observation, Reads, Utility
 
 
 @register("utility", "accuracy")
@@ -16,8 +15,10 @@ class Accuracy(Utility):
     metric: ClassVar[str] = "accuracy"
     unit: ClassVar[str] = ""
     higher_is_better: ClassVar[bool] = True
-    reads: ClassVar[Literal["tokens", "labels", "both"]] = "labels"
+    form: ClassVar[Form] = "rate"
+    bounds: ClassVar[tuple[float, float] | None] = (0.0, 1.0)
+    reads: ClassVar[Reads] = "labels"
 
-    def measure(self, record: Record, stats: TokenStats) -> Measurement:
-        """1 or 0; every record weighs the same."""
-        return Measurement(float(stats.rank[0] == 0), 1.0)
+    def measure(self, seen: Observation) -> tuple[float, ...]:
+        """1 or 0; every record counts the same."""
+        return float(seen.stats.rank[0] == 0), 1.0

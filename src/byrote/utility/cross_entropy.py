@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from byrote.registry import register
-from byrote.types import Record, TokenStats
-from byrote.utility.base import Measurement, Utility
+from byrote.utility.base import Observation, Reads, Utility
 
 
 @register("utility", "cross-entropy")
@@ -16,8 +15,8 @@ class CrossEntropy(Utility):
     metric: ClassVar[str] = "cross-entropy"
     unit: ClassVar[str] = "nats"
     higher_is_better: ClassVar[bool] = False
-    reads: ClassVar[Literal["tokens", "labels", "both"]] = "labels"
+    reads: ClassVar[Reads] = "labels"
 
-    def measure(self, record: Record, stats: TokenStats) -> Measurement:
+    def measure(self, seen: Observation) -> tuple[float, ...]:
         """Nats; every record weighs the same."""
-        return Measurement(stats.loss, 1.0)
+        return seen.stats.loss, 1.0

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from byrote.registry import register
-from byrote.types import Record, TokenStats
-from byrote.utility.base import Measurement, Utility
+from byrote.utility.base import Form, Observation, Utility
 
 
 @register("utility", "perplexity")
@@ -22,8 +21,9 @@ class Perplexity(Utility):
     metric: ClassVar[str] = "perplexity"
     unit: ClassVar[str] = "per token"
     higher_is_better: ClassVar[bool] = False
-    transform: ClassVar[Literal["identity", "exp"]] = "exp"
+    form: ClassVar[Form] = "exp"
 
-    def measure(self, record: Record, stats: TokenStats) -> Measurement:
-        """Mean loss per token in nats, and the number of target tokens."""
-        return Measurement(stats.loss, float(len(stats)))
+    def measure(self, seen: Observation) -> tuple[float, ...]:
+        """The loss over all target tokens in nats, and their number."""
+        tokens = float(len(seen.stats))
+        return seen.stats.loss * tokens, tokens

@@ -14,7 +14,8 @@ class ZlibEntropy(MembershipAttack):
     """A text that the model predicts well, beyond being repetitive, was trained on.
 
     Score: -l(x) / b(x), with l the *mean* loss per target token in nats (not the sum, and not its
-    exponential) and b the bytes of the record's whole UTF-8 text after zlib at its default level.
+    exponential) and b the bytes of the same text, as UTF-8, after zlib at its default level. Of a
+    prompt and a completion both are of the completion alone, where that alone is trained on.
 
     Carlini et al. 2021, "Extracting Training Data from Large Language Models", arXiv 2012.07805.
     """
@@ -23,4 +24,4 @@ class ZlibEntropy(MembershipAttack):
 
     def score(self, evidence: Evidence) -> float:
         """Minus the mean loss per token, in nats, per compressed byte."""
-        return -evidence.target.loss / len(zlib.compress(evidence.record.text.encode("utf-8", "surrogatepass")))
+        return -evidence.target.loss / len(zlib.compress(evidence.text.encode("utf-8", "surrogatepass")))

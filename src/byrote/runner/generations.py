@@ -1,0 +1,87 @@
+"""What models generated for the test records' prompts, kept in their run folders: made once, and read by measures."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from byrote.runner import tables
+from byrote.store import RunFolder, canonical_json
+from byrote.types import Decoding, Generation, Record, text_key
+
+if TYPE_CHECKING:
+    from byrote.runner.one import Run
+    from byrote.target import Target
+
+PART = 64
+"""Prompts that are written at once: a kill loses no more. Each part is generated in the same company every time."""
+
+Generations = dict[tuple[str, str], Generation]
+"""By the key of the record's text, and by how it was generated."""
+
+
+def generations_name(epoch: int) -> str:
+    """The file of what was generated after an epoch."""
+    return f"generations/epoch-{epoch:04d}.parquet"
+
+
+def spelled(decoding: Decoding) -> str:
+    """The settings of generation as they are kept."""
+    return canonical_json(asdict(decoding))
+
+
+def read_generations(folder: RunFolder, epoch: int) -> Generations:
+    """Everything generated after an epoch; empty where nothing was."""
+    table = folder.read_table(generations_name(epoch))
+    return {} if table is None else tables.generations_from(table)
+
+
+def has_generations(folder: RunFolder, epoch: int, records: Iterable[Record], decodings: Sequence[Decoding]) -> bool:
+    """Whether there is text for each of these records by each of these settings."""
+    table = folder.read_table(generations_name(epoch), columns=["text_key", "decoding"]) if decodings else None
+    known = set() if table is None else set(zip(*(table[name].to_pylist() for name in table.column_names), strict=True))
+    return all((text_key(record.text), spelled(how)) in known for record in records for how in decodings)
+
+
+def ensure_generations(run: Run, target: Target, epoch: int, records: Sequence[Record], label: str) -> None:
+    """Generate what the study asks for and is not there yet, with the model as it stands after an epoch."""
+    progress, folder, name = run.context.progress, run.folder, generations_name(epoch)
+    ordered = sorted(records, key=lambda record: (len(record.text) - len(record.completion or ""), record.id))
+    for decoding in run.context.decodings:
+        how, known = spelled(decoding), read_generations(folder, epoch)
+        progress.start(f"{label}: generating", len(ordered))
+        for start in range(0, len(ordered), PART):
+            part = [one for one in ordered[start : start + PART] if (text_key(one.text), how) not in known]
+            if not part:
+                continue
+
+            def advance(done: int, total: int, start: int = start) -> None:
+                progress.advance(start + done)
+                progress.check()
+
+            started, before = time.monotonic(), folder.read_table(name)
+            said = run.generate(target, part, decoding, advance)
+            known |= {(text_key(one.text), how): text for one, text in zip(part, said, strict=True)}
+            seconds = time.monotonic() - started + (0.0 if before is None else tables.seconds_of(before))
+            folder.write_table(name, tables.generations_table(known, seconds))
+
+
+def generation_seconds(folder: RunFolder, epoch: int) -> dict[str, float]:
+    """What generating took, as a line of the run's cost; empty where nothing was generated."""
+    table = folder.read_table(generations_name(epoch), columns=["text_key"])
+    return {} if table is None else {"generation_seconds": tables.seconds_of(table)}
+
+
+def cut_off(run: Run, epoch: int, records: Sequence[Record]) -> list[str]:
+    """A sentence for each way of generating by which answers did not come to their end."""
+    notes, found = [], read_generations(run.folder, epoch) if run.context.decodings else {}
+    for decoding in run.context.decodings:
+        said = [found[text_key(record.text), spelled(decoding)] for record in records]
+        answers = [one for one in said if not one.reason]
+        if cut := sum(not one.ended for one in answers):
+            notes.append(
+                f"{cut} of {len(answers)} generated completions came to no end ({decoding}, within max_length)."
+            )
+    return notes

@@ -1,0 +1,108 @@
+"""What every run of a method does, whether it trains or not."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from byrote.methods.base import Method
+from byrote.runner.context import Context
+from byrote.runner.environment import DECISIVE, versions
+from byrote.runner.one import ENVIRONMENT, Run
+from byrote.store import identity
+from byrote.study import Experiment
+from byrote.study.privacy import Privacy
+from byrote.types import Diverged, Record, Splits, StudyError, TokenStats, text_key
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from byrote.target import Target
+
+
+def mean_loss(stats: Sequence[TokenStats]) -> float:
+    """Loss per target token over all tokens of all texts, in nats. Raises Diverged where it is not finite."""
+    loss = -float(np.concatenate([one.log_prob for one in stats]).mean(dtype=np.float64))
+    if not math.isfinite(loss):
+        raise Diverged(f"training diverged: the validation loss is {loss}. Use a lower learning_rate, or auto.")
+    return loss
+
+
+class MethodRun(Run, ABC):
+    """A method on one split."""
+
+    experiment: Experiment
+
+    def __init__(self, context: Context, experiment: Experiment, method: Method, label: str) -> None:
+        super().__init__(context, experiment)
+        self.method, self.label = method, label
+
+    @abstractmethod
+    def ensure(
+        self, splits: Splits, records: Sequence[Record], *, keep: bool = False, prompts: Sequence[Record] = ()
+    ) -> bool:
+        """Do what is missing to have these records and the validation records scored, and text generated for the
+        prompts; whether there was work to do.
+
+        `keep` keeps the tuned weights. Raises Diverged, from the store where that is known.
+        """
+
+    @abstractmethod
+    def check_room(self, model: nn.Module, target: Target, splits: Splits) -> None:
+        """What the method puts before a text leaves room for the text. Raises StudyError."""
+
+    @property
+    def privacy(self) -> Privacy | None:
+        """The run's privacy level; None without."""
+        return None if self.experiment.privacy == "none" else self.experiment.privacy
+
+    def records(self, splits: Splits) -> tuple[Record, ...]:
+        """What the method is given, planted copies repeated: what it trains on in one epoch."""
+        if self.experiment.trains_on == "test":
+            return splits.test
+        part, members = self.experiment.trains_on, splits.members
+        if part == "rightly labelled":
+            members = tuple(record for record in members if record.truth is None)
+        elif part == "relabelled":
+            members = tuple(record.rightly_labelled for record in members)
+        return tuple(record for record in members for _ in range(record.copies))
+
+    def seed(self, purpose: str) -> int:
+        """A seed of its own for each purpose, from the experiment's."""
+        return int(identity({"seed": self.experiment.seed, "purpose": purpose})[:8], 16)
+
+    def changed_libraries(self) -> list[str]:
+        """What has another version than when this run began: "torch 2.12 → 2.13"."""
+        before, now = (self.folder.read_json(ENVIRONMENT) or {}).get("versions", {}), versions()
+        changed = [name for name in DECISIVE if before and before.get(name) != now.get(name)]
+        return [f"{name} {before.get(name)} → {now.get(name)}" for name in changed]
+
+    def check_targets(self, target: Target, splits: Splits) -> None:
+        """There is something to learn, and something to validate on."""
+        given = "test record" if self.experiment.trains_on == "test" else "member"
+        for name, records in ((given, self.records(splits)), ("validation record", splits.validation)):
+            if not any(example.targets for example in target.encode(records)):
+                raise StudyError(
+                    f"none of the {len(records)} {name}s has a token to predict: each text is shorter than two tokens. "
+                    "Is it the right column? data.min_tokens leaves short texts out."
+                )
+
+    def validation_loss(self, epoch: int, splits: Splits) -> float:
+        """From the statistics on disk."""
+        stats = self.stats(epoch)
+        found = [stats[text_key(record.text)] for record in splits.validation]
+        return mean_loss([one for one in found if len(one)])
+
+    def cuts(self, target: Target, splits: Splits) -> list[str]:
+        """How many records of each part were longer than what is read of them, as sentences."""
+        cut = {name: sum(1 for one in target.encode(part) if one.truncated_tokens) for name, part in splits.parts()}
+        sizes = {name: len(part) for name, part in splits.parts()}
+        return [
+            f"{count} of {sizes[name]} {name} records were cut to {target.max_length} tokens (max_length)."
+            for name, count in cut.items()
+            if count
+        ]
