@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import sys
@@ -56,6 +57,10 @@ class TestTinyEncoder:
         training = json.loads((self.folder / "training.json").read_text())
         assert training["corpus"] == "botocore==1.35.54"
         assert training["wheel_sha256"] in (self.folder / "NOTICE.md").read_text()
+
+    def test_its_weights_are_those_of_the_published_results(self) -> None:
+        digest = hashlib.sha256((self.folder / "model.safetensors").read_bytes()).hexdigest()
+        assert digest == "1acf7133a4f9e6d03a8ce0434670c00d03f3a7c157c7872eaf426f21fff29cbb"
 
     def test_its_tokenizer_closes_each_text_and_loses_nothing(self) -> None:
         tokenizer = load(resolve("builtin:tiny-encoder"), labels=("a", "b")).tokenizer
