@@ -16,7 +16,14 @@ from byrote.report.poisoning_rows import CONTROL, MIRRORED
 from byrote.report.results import Results
 from byrote.report.rows import Row
 from byrote.report.summary import Summary
-from byrote.report.wrong_labels import MARGIN, PoisoningIndex, excess_sentences, standard_error, wrong_labels_of
+from byrote.report.wrong_labels import (
+    MARGIN,
+    PoisoningIndex,
+    _seeds_needed,
+    excess_sentences,
+    standard_error,
+    wrong_labels_of,
+)
 from byrote.runner.context import Context
 from byrote.runner.progress import Progress
 from byrote.runner.study import run
@@ -296,6 +303,14 @@ def test_paired_rates_are_covered_where_hardly_a_pair_differs() -> None:
         assert hits >= 930, (up, down, hits)
     with pytest.raises(ValueError, match="-1, 0 or 1"):
         difference_of_rates([0.5, 1.0])
+
+
+def test_the_seeds_that_it_would_take() -> None:
+    """Three seeds with a spread of 0.036 have a half-width of 0.09; 0.05 takes five: t(4) 0.036 / sqrt(5) = 0.045."""
+    half = 4.3027 * 0.036 / 3**0.5
+    assert half == pytest.approx(0.0894, abs=1e-3)
+    assert _seeds_needed(3, half, 0.05) == 5
+    assert _seeds_needed(3, half, half) == 3
 
 
 def test_two_untrained_models_differ_by_nothing() -> None:

@@ -163,6 +163,8 @@ def test_a_method_can_be_left_out_of_the_privacy_levels(folder: Path) -> None:
     cells = [(method.name, privacy == "none") for method, privacy, _ in study.cells()]
     assert cells == [("full", True), ("lora", True), ("full", False)]
     assert study.methods[1].settings() == ""
+    with pytest.raises(ValueError, match="nothing would be run"):
+        study_of(folder, methods=methods[1:], privacy=[{"epsilon": 8}], seeds=[0])
 
 
 def test_other_bytes_of_data_or_model_make_other_runs(folder: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from byrote.audit.interval import t_quantile
 from byrote.report.findings import Finding
 from byrote.report.formats import ABSENT, limits, listed, percent, rate, signed, with_limits
 from byrote.report.measures import Poisoning, merged_settings
@@ -17,6 +18,7 @@ from byrote.types import MISLABELLED
 BEYOND_CONTROL = "excess-vs-nonmembers"
 MARGIN = 0.05
 """An excess share whose interval lies within so much of 0 counts as none."""
+MANY_SEEDS = 1000
 FEW = 100  # mislabelled members, below which little can be resolved
 LARGEST_SHARE = 0.1  # of the members: more wrong labels change what is learned of all records
 ABOUT = (
@@ -221,6 +223,15 @@ def _needed(summary: Summary, row: Row) -> str:
     if room <= 0:
         return f"{shown} (itself at the margin: more records would not show its absence)"
     if row.interval == "t-over-seeds":
-        return f"{shown} (its seeds differ: more seeds would show it)"
+        return f"{shown} (about {_seeds_needed(row.n or 2, half, room):,} seeds would show it, it has {row.n})"
     has = sum(counts[0] for counts in _counts(summary))
     return f"{shown} (about {math.ceil(has * (half / room) ** 2):,} mislabelled members would show it, it has {has:,})"
+
+
+def _seeds_needed(seeds: int, half: float, room: float) -> int:
+    """How many seeds of the spread that these showed have an interval of half-width `room`."""
+    spread = half * math.sqrt(seeds) / t_quantile(0.95, seeds - 1)
+    wanted = seeds
+    while t_quantile(0.95, wanted - 1) * spread / math.sqrt(wanted) > room and wanted < MANY_SEEDS:
+        wanted += 1
+    return wanted

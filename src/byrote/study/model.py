@@ -226,6 +226,12 @@ class Study(Training):
                     _check_privacy(level, given.data["data"], added, given.data["batch_size"])
         return levels
 
+    @model_validator(mode="after")
+    def _something_to_run(self) -> Study:
+        if not any(True for _ in self.cells()):
+            raise ValueError("every method has private: false, and there are private levels only: nothing would be run")
+        return self
+
     def attacks_of(self, kind: str) -> list[Any]:
         """Those attacks that measure "membership", or "poisoning"."""
         return [attack for attack in self.attacks if getattr(type(attack), "kind", "") == kind]
