@@ -234,7 +234,7 @@ def test_seeds_are_pooled_and_privacy_is_compared(tmp_path: Path, monkeypatch: p
     assert pooled is not None and pooled.value == pytest.approx(np.mean(single)) and len(single) == 2
     falls = index.get(private, measure, "share-excess-vs-none")
     assert falls is not None and falls.value is not None and falls.high is not None and falls.value < 0
-    said = any("Privacy lowers that excess" in sentence for sentence in excess_sentences(summary))
+    said = any("Privacy lowers the excess" in sentence for sentence in excess_sentences(summary))
     assert said == (falls.high < 0)  # two seeds, and noise of the system's own: not shown every time
     # Whatever private numbers show, the section says how far they are resolved.
     section = wrong_labels_of(summary)
