@@ -13,8 +13,6 @@ import pyarrow.parquet
 import pytest
 import torch
 
-from byrote.audit.delong import auc_estimate
-from byrote.audit.roc import auc
 from byrote.data.load import load as load_data
 from byrote.models.load import load, resolve
 from byrote.report.answer import Summary, answer
@@ -27,6 +25,8 @@ from byrote.runner.in_context import SETS
 from byrote.runner.plan import plan
 from byrote.runner.progress import Interrupted
 from byrote.runner.study import run
+from byrote.statistics.delong import auc_estimate
+from byrote.statistics.roc import auc
 from byrote.store import Manifest
 from byrote.target import Target
 from byrote.types import text_key

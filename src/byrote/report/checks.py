@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from byrote.audit.interval import few_seeds
-from byrote.audit.null import permutation_null
 from byrote.report.accounts import banners
 from byrote.report.controls import broken_splits, unseen
 from byrote.report.evidence import Evidence
@@ -14,6 +12,8 @@ from byrote.report.limits import crossed
 from byrote.report.measures import Attack, label, level_label, unknown
 from byrote.report.pieces import LEDGER, SETS, SPLITS
 from byrote.report.rows import Row
+from byrote.statistics.interval import few_seeds
+from byrote.statistics.null import permutation_null
 from byrote.store import Cell
 
 DECISIVE = ("torch", "transformers", "peft", "device")

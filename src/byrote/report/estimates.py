@@ -1,6 +1,6 @@
 """From stored scores to rows: one row per estimate, each with its interval, n and null.
 
-Pure functions over `Evidence`. Every estimate is made by `byrote.audit`; nothing here is stored.
+Pure functions over `Evidence`. Every estimate is made by `byrote.statistics`; nothing here is stored.
 """
 
 from __future__ import annotations
@@ -8,9 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from byrote.audit.delong import auc_estimate, auc_lift
-from byrote.audit.interval import pool_over_seeds
-from byrote.audit.roc import tpr_at_fpr
 from byrote.report.evidence import Evidence, Sides
 from byrote.report.measures import Attack
 from byrote.report.pieces import SETS
@@ -18,6 +15,9 @@ from byrote.report.poisoning_rows import poisoning_rows
 from byrote.report.privacy_rows import account_rows, versus_rows
 from byrote.report.rows import COSTS, RATES, Row, blank_row, filled
 from byrote.report.utility_rows import utility_row
+from byrote.statistics.delong import auc_estimate, auc_lift
+from byrote.statistics.interval import pool_over_seeds
+from byrote.statistics.roc import tpr_at_fpr
 from byrote.store import Cell
 from byrote.types import Estimate
 

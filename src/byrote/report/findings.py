@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from byrote.audit.interval import FEW_SEEDS
 from byrote.report.evidence import Evidence
 from byrote.report.measures import Attack, Utility, label, level_label, merged_settings
 from byrote.report.privacy_rows import AUC_VERSUS, privacy_settings, utility_versus, without_privacy
 from byrote.report.rows import COSTS, RATES, Row
+from byrote.statistics.interval import FEW_SEEDS
 from byrote.store import Cell, canonical_json
 
 Verdict = Literal["leaks", "nothing shown", "below null", "not resolved", "failed"]

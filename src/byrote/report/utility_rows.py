@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from byrote.audit.interval import rate_estimate, too_few, weighted_mean_estimate
-from byrote.audit.jackknife import jackknife_estimate
 from byrote.report.evidence import Evidence
 from byrote.report.measures import Utility
 from byrote.report.pieces import SETS, Column, Part, Series
 from byrote.report.rows import Row, blank_row, filled
+from byrote.statistics.interval import rate_estimate, too_few, weighted_mean_estimate
+from byrote.statistics.jackknife import jackknife_estimate
 from byrote.store import Cell
 from byrote.types import Estimate, Floats
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from byrote.audit.interval import t_quantile
 from byrote.report.findings import Finding
 from byrote.report.formats import ABSENT, limits, listed, percent, rate, signed, with_limits
 from byrote.report.measures import Poisoning, merged_settings
@@ -13,6 +12,7 @@ from byrote.report.poisoning_rows import CONTROL, MIRRORED
 from byrote.report.rows import Row
 from byrote.report.summary import Summary
 from byrote.report.tables import Column, Value
+from byrote.statistics.interval import t_quantile
 from byrote.types import MISLABELLED
 
 BEYOND_CONTROL = "excess-vs-nonmembers"
