@@ -76,6 +76,10 @@ def _leaks(summary: Summary, attack: Attack) -> list[str]:
     found = summary.with_verdict("leaks")
     if not found:
         return []
+    if all(one.configuration.method == "tuned" for one in found):
+        where = _all_of(found, attack)
+        then = f"the {attack.label} attack can tell the members from new records of the same kind in {where}."
+        return [f"{_when(found, then)} {_null(found, attack)}"]
     tuned, shown = ([one for one in found if one.configuration.trained is trained] for trained in (True, False))
     what = "the members from new records" if shown else "training records from new ones"
     how = [f"tuned {'on them ' if shown else ''}by {_all_of(tuned, attack)}"] if tuned else []

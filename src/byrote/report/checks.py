@@ -45,6 +45,7 @@ def all_warnings(evidence: Evidence, rows: Sequence[Row]) -> list[str]:
         *_damage(evidence),
         *_sample_sizes(evidence),
         *_baselines(rows),
+        *_swapped(evidence, rows),
         *_copies(evidence),
         *_environments(evidence),
         *_unscored(evidence),
@@ -158,6 +159,17 @@ def _null_range(evidence: Evidence, attack: Attack) -> str:
     return ""
 
 
+def _swapped(evidence: Evidence, rows: Sequence[Row]) -> Iterator[str]:
+    """Where a tuned model finds the nonmembers more familiar by all attacks that can tell."""
+    found = [row for row in rows if row.method == "tuned" and row.metric == "auc" and not row.slice and row.epoch]
+    clear = [row for row in found if row.low is not None and row.high is not None and not row.low <= 0.5 <= row.high]
+    if evidence.audited and clear and all(row.high is not None and row.high < 0.5 for row in clear):
+        yield (
+            f"Every attack that tells the two sides apart ({', '.join(row.name for row in clear)}) takes the "
+            "nonmembers for the members: were the two given the wrong way round?"
+        )
+
+
 def _copies(evidence: Evidence) -> Iterator[str]:
     for seed in evidence.splits:
         member, nonmember = (set(evidence.part(seed, split).groups) for split in ("member", "nonmember"))
@@ -202,7 +214,12 @@ def _unscored(evidence: Evidence) -> Iterator[str]:
 
 def _seeds(evidence: Evidence) -> Iterator[str]:
     seeds = len(evidence.seeds)
-    if seeds == 1:
+    if evidence.audited:
+        yield (
+            "One model, tuned elsewhere: the intervals cover which records were asked about, not how much another "
+            "training on other records would differ."
+        )
+    elif seeds == 1:
         yield (
             "One seed: the intervals cover which records were drawn, not how much another training run on another "
             "split would differ. Give five seeds or more to learn that."

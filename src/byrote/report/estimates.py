@@ -39,9 +39,9 @@ def all_rows(evidence: Evidence) -> list[Row]:
 def cell_rows(evidence: Evidence, cell: Cell) -> Iterator[Row]:
     """Membership, utility and cost of one cell at every epoch measured; of a private one its account too."""
     epochs = evidence.epochs(cell)
+    for attack in evidence.controls if cell.method == "none" or not cell.base_run_id else ():
+        yield from membership_rows(evidence, evidence.split_cell(cell), attack, 0)
     for epoch in epochs:
-        for attack in evidence.controls if cell.method == "none" else ():
-            yield from membership_rows(evidence, evidence.split_cell(cell), attack, epoch)
         for attack in evidence.attacks:
             if not (attack.null_is_stated and cell.method == "none"):
                 for slice_ in ("", *evidence.slices(cell.seed)):
@@ -67,7 +67,7 @@ def membership_rows(evidence: Evidence, cell: Cell, attack: Attack, epoch: int, 
     scored = sides.scored()
     nulls = base_nulls(evidence, cell, attack, slice_)
     yield filled(blank, "auc", _auc(scored, nulls["auc"]))
-    if cell.method != "none" and not attack.null_is_stated:
+    if cell.method != "none" and cell.base_run_id and not attack.null_is_stated:
         yield filled(blank, "auc-lift", _lift(sides, base))
     for rate in RATES:
         metric = f"tpr@fpr={rate:g}"
@@ -78,7 +78,7 @@ def base_nulls(evidence: Evidence, cell: Cell, attack: Attack, slice_: str = "")
     """The nulls of one attack by metric: stated where it has no base to be measured on, else the base model's."""
     stated: dict[str, float | None] = {"auc": 0.5}
     stated |= {f"tpr@fpr={rate:g}": rate for rate in RATES}
-    if attack.null_is_stated or cell.method == "none":
+    if attack.null_is_stated or cell.method == "none" or not cell.base_run_id:
         return stated
     key = (cell.seed, cell.base_run_id, attack, slice_)
     if key not in evidence.nulls:

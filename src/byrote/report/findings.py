@@ -196,7 +196,8 @@ def verdict_of(index: Index, of: Configuration, epoch: int | None, attack: Attac
     An attack whose null is measured on the base model is judged by the interval of its lift, since
     that null varies with the same records.
     """
-    metric = "auc" if attack.null_is_stated or of.method == "none" else "auc-lift"
+    alone = of.method == "none" or not all(cell.base_run_id for cell in of.done)
+    metric = "auc" if attack.null_is_stated or alone else "auc-lift"
     return judged(index, of, epoch, attack, metric)
 
 

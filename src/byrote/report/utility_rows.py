@@ -29,7 +29,7 @@ def utility_row(evidence: Evidence, cell: Cell, utility: Utility, epoch: int) ->
     test = evidence.resampled(cell, evidence.part(cell.seed, "test"))
     rows, null = column.take(test.ids), None
     keep = _measured(rows)
-    base = _column(evidence, cell.base_run_id, utility, 0) if cell.method != "none" else None
+    base = _column(evidence, cell.base_run_id, utility, 0) if cell.method != "none" and cell.base_run_id else None
     if base is not None:
         before = base.take(test.ids)
         keep &= _measured(before)
