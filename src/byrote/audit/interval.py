@@ -61,7 +61,7 @@ def binomial_range(n: int, rate: float, level: float = 0.95) -> tuple[int, int]:
     return int(fewest), int(most)
 
 
-def newcombe(auc: float, members: int, nonmembers: int, level: float = 0.95) -> tuple[float, float]:
+def newcombe(auc: float, members: float, nonmembers: float, level: float = 0.95) -> tuple[float, float]:
     """A score-type interval of an AUC that stays within [0, 1] and has width even at 0 and 1.
 
     Method 5 of Newcombe 2006 (Statistics in Medicine 25:559-573): the AUCs that lie within a normal
