@@ -17,7 +17,6 @@ from byrote.report.results import Results
 from byrote.report.rows import Row
 from byrote.report.summary import Summary
 from byrote.report.wrong_labels import (
-    MARGIN,
     PoisoningIndex,
     _seeds_needed,
     excess_sentences,
@@ -241,7 +240,7 @@ def test_seeds_are_pooled_and_privacy_is_compared(tmp_path: Path, monkeypatch: p
     row = index.get(private, measure, "share-vs-left-out")
     assert section is not None and row is not None and row.low is not None and row.high is not None
     statements = " ".join(section.statements)
-    inside = row.low >= -MARGIN and row.high <= MARGIN
+    inside = row.low >= -0.05 and row.high <= 0.05
     assert ("lies within ±0.05 of 0" in statements) == inside
     assert ("Neither an excess nor its absence" in statements) == (not inside and row.low <= 0 <= row.high)
 

@@ -1,0 +1,21 @@
+"""What it would take to show that something is next to nothing, in words."""
+
+from __future__ import annotations
+
+from byrote.audit.comparison import size_within
+from byrote.types import Estimate
+
+OVER_SEEDS = ("t-over-seeds", "within-seed")
+
+
+def would_show(estimate: Estimate, margin: float, what: str, has: int | None = None) -> str:
+    """'about 40 seeds would show it, it has 5': what brings an interval within the margin, should the value stay.
+
+    `what` is what is counted where the estimate is not pooled over seeds, and `has` how many of them there are.
+    """
+    if estimate.interval in OVER_SEEDS:
+        what, has = "seeds", None
+    size = size_within(estimate, margin, has)
+    if size is None:
+        return f"itself at the margin: more {what} would not show its absence"
+    return f"about {size:,} {what} would show it, it has {has or estimate.n:,}"
