@@ -50,6 +50,9 @@ def test_the_p_value_is_that_of_the_test_the_interval_inverts() -> None:
     pooled = pool_over_seeds([Estimate(x, null_value=0.0) for x in seeds])
     statistic = np.mean(seeds) / (np.std(seeds, ddof=1) / 2)
     assert p_value(pooled) == pytest.approx(2 * t.sf(statistic, 3), rel=1e-9)
+    agreed = pool_over_seeds([Estimate(x, x - 0.1, x + 0.1, null_value=0.0) for x in (0.2, 0.2001, 0.1999)])
+    assert agreed.interval == "within-seed", "seeds that agree by luck"
+    assert p_value(agreed) == pytest.approx(2 * t.sf(0.2 / (0.1 / math.sqrt(3)) * t.ppf(0.975, 2), 2), rel=1e-6)
     uneven = Estimate(-0.1, -0.3, 0.0, 9, "newcombe", 0.0)  # the side of the null counts
     assert p_value(uneven) == pytest.approx(0.05)
     assert p_value(Estimate(0.5, 0.4, 0.7, null_value=0.5)) == 1.0
@@ -65,6 +68,16 @@ def test_equivalence_is_an_interval_within_the_margin(low: float, high: float, n
     assert within_margin(Estimate((low + high) / 2, low, high, 10, "delong", null), 0.05) is inside
     assert not within_margin(Estimate(null, None, None, 10, "", null), 0.05)
     assert not within_margin(Estimate.absent("no scores"), 0.05)
+
+
+def test_p_values_of_few_seeds_hold_their_level_where_many_are_looked_at() -> None:
+    """At 0.05 / 20, as the first of twenty pairs is judged: seeds vary, and so do their records."""
+    rng, p_values = np.random.default_rng(5), []
+    for seeds in rng.normal(0, 0.05, (6000, 3)):
+        values = seeds + rng.normal(0, 0.05, 3)
+        p_values.append(p_value(pool_over_seeds([Estimate(x, x - 0.098, x + 0.098, null_value=0.0) for x in values])))
+    assert np.mean(np.array(p_values) <= 0.0025) <= 0.0025 + 3 * math.sqrt(0.0025 / 6000)
+    assert np.mean(np.array(p_values) <= 0.05) <= 0.06
 
 
 def test_equivalence_is_claimed_by_mistake_in_one_of_forty_samples() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import io
-import math
 import re
 import subprocess
 import sys
@@ -122,8 +121,8 @@ def test_copies_on_both_sides_are_named(tmp_path: Path) -> None:
 def test_the_answer_says_what_leaks_what_is_not_resolved_and_what_would_resolve_it(tmp_path: Path) -> None:
     build(tmp_path, members=200, epochs=4, test=40, attacks=("loss", "reference"))
     results = Results.read(tmp_path)
-    first, second, third, *compared, fourth, last = answer(Summary(results))
-    assert any("differ in AUC on the same records" in sentence for sentence in compared)
+    first, second, *compared, third, last = answer(Summary(results))
+    assert any("leaks less than **full**, **head** and **lora**" in sentence for sentence in compared)
     full = pick(results, "auc", method="full", name="reference", epoch=4)
     assert first.startswith("After 4 epochs, the reference attack can tell training records")
     assert f"**full** (AUC {full.value:.3f} [{full.low:.3f}, {full.high:.3f}])" in first
@@ -134,9 +133,12 @@ def test_the_answer_says_what_leaks_what_is_not_resolved_and_what_would_resolve_
     assert "beyond ±0.05 of it, so neither leakage nor its absence is shown" in second
     half, room = max(tuning.high - tuning.value, tuning.value - tuning.low), 0.05 - abs(tuning.value - 0.5)
     if room > 0:
-        needed = math.ceil(400 * (half / room) ** 2)
-        assert f"**prompt-tuning** (about {needed:,} members and nonmembers would show it, it has 400)" in third
-    assert "perplexity" in fourth and "untuned model" in fourth and "nothing shown is not nothing there" in last
+        found = re.search(
+            r"\*\*prompt-tuning\*\* \(about ([\d,]+) members and nonmembers would show it, it has 400", second
+        )
+        assert found is not None
+        assert float(found[1].replace(",", "")) == pytest.approx(400 * (half / room) ** 2, rel=0.1)
+    assert "perplexity" in third and "untuned model" in third and "nothing shown is not nothing there" in last
 
 
 def test_chance_is_claimed_within_the_margin_that_the_study_states(tmp_path: Path) -> None:

@@ -8,16 +8,19 @@ from collections.abc import Sequence
 from byrote.audit.interval import normal_quantile, t_quantile
 from byrote.types import Estimate
 
-OVER_SEEDS = "t-over-seeds"
+SPREAD_OF_SEEDS = "t-over-seeds"
+OVER_SEEDS = (SPREAD_OF_SEEDS, "within-seed")
+"""How `pool_over_seeds` names its intervals."""
 MANY = 1000  # seeds, beyond which nobody will go
 
 
 def p_value(estimate: Estimate, level: float = 0.95) -> float:
     """The two-sided p-value of "the value is its null", read back from the interval.
 
-    The width of the interval on the side of the null gives the standard error (Altman and Bland 2011, BMJ 343:d2304),
-    with Student's t where the interval is one over seeds, else the normal curve. So p is below 0.05 where the 95%
-    interval excludes the null, and nowhere else. Raises ValueError without a value, interval or null.
+    The width of the interval on the side of the null gives the standard error (Altman and Bland 2011, BMJ 343:d2304).
+    So p is below 0.05 where the 95% interval excludes the null, and nowhere else. Where it is pooled over seeds, the
+    curve is Student's t even if the interval is that of the seeds' own: that they agreed is known from them alone.
+    Else it is the normal one. Raises ValueError without a value, interval or null.
     """
     from scipy.special import ndtr, stdtr
 
@@ -26,7 +29,7 @@ def p_value(estimate: Estimate, level: float = 0.95) -> float:
     if value == null or side <= 0.0:
         return 1.0 if value == null else 0.0
     distance = abs(value - null) / side
-    if estimate.interval == OVER_SEEDS:
+    if estimate.interval in OVER_SEEDS:
         degrees = (estimate.n or 2) - 1
         return float(2.0 * stdtr(degrees, -distance * t_quantile(level, degrees)))
     return float(2.0 * ndtr(-distance * normal_quantile(level)))
@@ -70,7 +73,7 @@ def size_within(estimate: Estimate, margin: float, has: int | None = None, level
     room, half, size = margin - abs(value - null), max(high - value, value - low), has or estimate.n or 1
     if room <= 0.0:
         return None
-    if estimate.interval != OVER_SEEDS:
+    if estimate.interval != SPREAD_OF_SEEDS:
         return max(size, math.ceil(size * (half / room) ** 2 - 1e-6))
     spread = half * math.sqrt(size) / t_quantile(level, size - 1)
     while t_quantile(level, size - 1) * spread / math.sqrt(size) > room and size < MANY:

@@ -160,15 +160,15 @@ def _wide(summary: Summary, attack: Attack, found: Sequence[Finding]) -> list[st
         return []
     margin = summary.results.evidence.margin
     takes, reaches = ("takes", "reaches") if len(found) == 1 else ("take", "reach")
-    sentences = [
+    sentence = (
         f"Not resolved for {_all_of(found, attack, 'and')}: the {'interval' if len(found) == 1 else 'intervals'} "
         f"{takes} in the null and {reaches} beyond ±{margin:g} of it, so neither leakage nor its absence is shown."
-    ]
+    )
     needs = [(one, _needed(summary, one, attack)) for one in found]
     known = [f"**{one.configuration.label}** ({words})" for one, words in needs if words]
     if known and len(found) <= MANY:
-        sentences.append(f"To show its absence, should the AUC stay where it is: {'; '.join(known)}.")
-    return sentences
+        sentence += f" To show its absence, should the AUC stay where it is: {'; '.join(known)}."
+    return [sentence]
 
 
 def _needed(summary: Summary, one: Finding, attack: Attack) -> str:

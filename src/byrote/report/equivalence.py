@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from byrote.audit.comparison import size_within
+from byrote.audit.comparison import OVER_SEEDS, size_within
 from byrote.types import Estimate
-
-OVER_SEEDS = ("t-over-seeds", "within-seed")
 
 
 def would_show(estimate: Estimate, margin: float, what: str, has: int | None = None) -> str:
@@ -18,4 +16,10 @@ def would_show(estimate: Estimate, margin: float, what: str, has: int | None = N
     size = size_within(estimate, margin, has)
     if size is None:
         return f"itself at the margin: more {what} would not show its absence"
-    return f"about {size:,} {what} would show it, it has {has or estimate.n:,}"
+    return f"about {_rounded(size):,} {what} would show it, it has {has or estimate.n:,}"
+
+
+def _rounded(size: int) -> int:
+    """Two digits, rounded up: the rest would claim to know more."""
+    unit = int(10 ** max(len(str(size)) - 2, 0))
+    return -(-size // unit) * unit

@@ -19,14 +19,12 @@ from byrote.report.pair_rows import pair_rows
 from byrote.report.pieces import SETS
 from byrote.report.poisoning_rows import poisoning_rows
 from byrote.report.privacy_rows import account_rows, versus_rows
-from byrote.report.rows import COSTS, RATES, Row, blank_row, filled
+from byrote.report.rows import BALANCED, COSTS, PARTIAL, PARTIAL_FPR, RATES, Row, blank_row, filled
 from byrote.report.utility_rows import utility_row
 from byrote.store import Cell
 from byrote.types import Estimate
 
 POOLED = ("membership", "poisoning", "utility")
-PARTIAL_FPR = 0.1
-PARTIAL, BALANCED = f"partial-auc@fpr={PARTIAL_FPR:g}", "balanced-accuracy"
 STATED: Mapping[str, float | None] = {
     "auc": 0.5, **{f"tpr@fpr={rate:g}": rate for rate in RATES}, PARTIAL: 0.5, BALANCED: 0.5
 }  # fmt: skip

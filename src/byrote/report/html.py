@@ -25,9 +25,12 @@ from byrote.report.results import Results
 from byrote.report.run_facts import RunFacts
 from byrote.report.summary import Summary
 from byrote.report.tables import (
+    OTHER_MEASURES,
     attack_lines,
     columns,
     cost_lines,
+    measure_columns,
+    measure_lines,
     side_by_side,
     summary_lines,
     utility_lines,
@@ -70,6 +73,9 @@ def report_html(results: Results) -> str:
             marks={one.label: style.svg for one, style in look.items()},
             verdicts=meanings(summary),
             attack_lines=attack_lines(summary),
+            other_measures=OTHER_MEASURES,
+            measure_columns=measure_columns(),
+            measure_lines=measure_lines(summary),
             pairs=pairwise_of(summary),
             privacy=privacy_of(summary),
             wrong_labels=wrong_labels_of(summary),

@@ -70,12 +70,16 @@ def pairwise_of(summary: Summary) -> Pairwise | None:
                 if at
             ]
             levels.append(Level(level[0].level, [Column(other.label) for other in level[:-1]], lines))
-    pairs_said = "1 pair" if len(found) == 1 else f"all {len(found)} pairs"
     about = (
         f"AUC of the {attack.label} attack at the last epoch: the method of the row less that of the column, on the "
-        f"same records. Brackets are 95% intervals; p is adjusted for {pairs_said} (Holm). Lower and higher: p at most "
+        "same records. Brackets are 95% intervals. Lower and higher: p is at most "
         f"{ALPHA:g}. Alike: the interval lies within ±{margin:g}, the study's margin."
     )
+    if len(found) > 1:
+        about += (
+            f" Each p is adjusted for all {len(found)} pairs (Holm): of so many, some intervals exclude 0 by chance, "
+            "so that alone is not enough."
+        )
     if len(summary.results.evidence.seeds) == 1:
         about += (
             " With one seed these are differences between the models trained here, and another training may differ."
@@ -116,12 +120,7 @@ def pair_sentences(summary: Summary) -> list[str]:
     apart = [one for one in found if one.verdict in ("lower", "higher")]
     alike = [one for one in found if one.verdict == "alike"]
     sentences = []
-    if len(apart) > MANY:
-        sentences.append(
-            f"{len(apart)} of {len(found)} pairs of methods differ in AUC on the same records, each with its interval "
-            "under Methods against each other."
-        )
-    elif apart:
+    if apart:
         sentences += _less(summary, apart)
     if alike and len(alike) <= MANY:
         margin = summary.results.evidence.margin
@@ -136,13 +135,21 @@ def _less(summary: Summary, apart: Sequence[Comparison]) -> list[str]:
     for one in apart:
         low, high = (one.pair.one, one.pair.other) if one.verdict == "lower" else (one.pair.other, one.pair.one)
         by_lower.setdefault(low, []).append((high, one))
+    if len(by_lower) > MANY:
+        return [f"{len(apart)} pairs of methods differ in AUC on the same records: see Methods against each other."]
     leaks = {one.configuration for one in summary.with_verdict("leaks")}
-    sentences = []
+    clauses = []
     for low, others in by_lower.items():
         words = "leaks less than" if all(high in leaks for high, _ in others) else "has a lower AUC than"
-        each = [f"**{high.label}** (difference {_amount(one)}, Holm-adjusted {p_words(one.p)})" for high, one in others]
-        sentences.append(f"On the same {_sample(others[0][1].row)} **{low.label}** {words} {listed(each)}.")
-    return sentences
+        clauses.append(f"**{low.label}** {words} {listed([_named(*one, len(apart) <= MANY) for one in others])}")
+    more = "" if len(apart) <= MANY else " How much is told under Methods against each other."
+    return [f"On the same {_sample(apart[0].row)} {'; '.join(clauses)}.{more}"]
+
+
+def _named(high: Configuration, one: Comparison, with_amount: bool) -> str:
+    if not with_amount:
+        return f"**{high.label}**"
+    return f"**{high.label}** (difference {_amount(one)}, Holm-adjusted {p_words(one.p)})"
 
 
 def _sample(row: Row) -> str:

@@ -8,10 +8,15 @@ from typing import NamedTuple
 from byrote.report.findings import Finding
 from byrote.report.formats import ABSENT, count, limits, measure, percent, rate, seconds, signed, size
 from byrote.report.measures import Utility
-from byrote.report.rows import Row
+from byrote.report.rows import BALANCED, PARTIAL, PARTIAL_FPR, RATES, Row
 from byrote.report.summary import Summary
 
 FEW_UTILITIES = 2
+OTHER_MEASURES = (
+    "At the last epoch. Partial AUC counts only where few nonmembers are called members; it is 0.5 for a coin toss and "
+    "1 at best (McClish). Balanced accuracy is that of a yes or no: half of the records choose the threshold for the "
+    "other half, in turn."
+)
 
 
 class Value(NamedTuple):
@@ -166,6 +171,29 @@ def attack_lines(summary: Summary) -> list[AttackLine]:
             [auc_value(one.auc.get(attack), one.lift.get(attack)) for attack in summary.results.evidence.attacks],
         )
         for one in summary.findings
+    ]
+
+
+def measure_columns() -> list[Column]:
+    """The heads of what the headline attack comes to besides its AUC."""
+    rates = [Column(f"TPR at {percent(at)} FPR") for at in RATES]
+    return [*rates, Column("partial AUC", f"FPR up to {percent(PARTIAL_FPR)}"), Column("balanced accuracy")]
+
+
+def measure_lines(summary: Summary) -> list[AttackLine]:
+    """The headline attack by its other measures, of every method that it was scored on."""
+    attack = summary.headline
+    if attack is None:
+        return []
+    metrics = [*(f"tpr@fpr={at:g}" for at in RATES), PARTIAL, BALANCED]
+    found = [
+        (one, [summary.index.get(one.configuration, one.epoch, attack, metric) for metric in metrics])
+        for one in summary.findings
+    ]
+    return [
+        AttackLine(one.configuration.label, one.configuration.family, [auc_value(row, with_null=True) for row in rows])
+        for one, rows in found
+        if any(row is not None and row.value is not None for row in rows)
     ]
 
 
