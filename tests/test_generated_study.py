@@ -150,7 +150,7 @@ def test_a_later_question_is_answered_with_the_kept_weights(
     work, watcher = count_work(monkeypatch), Watcher()
     results = run(asked, tmp_path / "later", progress=watcher)
     assert not results.failed and work["steps"] == 20, "only head, which is no adapter, trains again"
-    assert watcher.said == ["head: trains again, to generate text: its weights were not kept"]
+    assert watcher.said == ["head: trains again, to be asked more: its weights were not kept"]
     assert [step.state for step in plan(asked, tmp_path / "later").steps] == ["done"] * 3
     for method in ("none", *methods):
         epoch = 0 if method == "none" else 2
@@ -169,7 +169,7 @@ def test_kept_weights_of_another_model_are_not_used(
         save_file({name: weight + 0.2 for name, weight in load_file(place).items()}, path, {"format": "pt"})
     work, watcher = count_work(monkeypatch), Watcher()
     assert not run(study(folder, methods=["lora"], epochs=1), tmp_path, progress=watcher).failed
-    assert work["steps"] == 10 and "lora: trains again, to generate text" in watcher.said[0]
+    assert work["steps"] == 10 and "lora: trains again, to be asked more" in watcher.said[0]
 
 
 def test_a_kill_between_two_parts_loses_no_part_and_no_step(

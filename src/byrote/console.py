@@ -153,6 +153,8 @@ def listing(what: str | None) -> Table:
 
     if what == "methods":
         return _methods()
+    if what == "attacks":
+        return _attacks()
     table = Table(show_edge=False, header_style="bold")
     for column in ("kind", "name", "what it is"):
         table.add_column(column, no_wrap=column != "what it is")
@@ -191,6 +193,23 @@ def _methods() -> Table:
             table.add_row(
                 name, kind.family, kind.subfamily, known.share_in_words(), tasks, known.engine or "-", kind.summary()
             )
+    return table
+
+
+def _attacks() -> Table:
+    """Every attack with who can run it, what it reads, what it costs, and where it is from."""
+    from rich.table import Table
+
+    from byrote.attacks.base import Attack
+
+    table = Table(show_edge=False, header_style="bold", caption_justify="left", show_lines=True)
+    for column in ("name", "kind", "access", "needs", "cost of a record", "what it is", "paper"):
+        table.add_column(column, no_wrap=column == "name")
+    for name, kind in discover("attack").items():
+        if issubclass(kind, Attack):
+            one = kind()
+            needs = ", ".join(sorted(one.needs)) or "-"
+            table.add_row(name, one.kind, one.access, needs, one.cost, one.summary(), one.paper())
     return table
 
 

@@ -271,6 +271,8 @@ class Cell(BaseModel):
     tried: list[Trial] = []
     nulls: dict[str, str] = {}
     """Runs that cannot have learned the wrong labels of this one's records, by what they are."""
+    shadows: list[str] = []
+    """The shadow models that its attacks read, in their order."""
     notes: list[str] = []
     """Plain sentences about this run: "untied the language-model head", "2 records truncated", ..."""
 

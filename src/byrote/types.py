@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import math
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,6 +89,40 @@ class Record:
     @property
     def group_id(self) -> str:
         return self.id if self.group is None else self.group
+
+    def rewritten(self, change: Callable[[str], str], of: Literal["text", "completion"] = "text") -> Record:
+        """It with other words in what is scored of it: the whole text, or its completion alone."""
+        if of == "completion" and self.messages is not None:
+            *before, (role, content) = self.messages
+            said = change(content)
+            kept = self.text[: len(self.text) - len(content)] if self.text.endswith(content) else ""
+            return replace(self, text=kept + said, messages=(*before, (role, said)))
+        if of == "completion" and self.completion is not None:
+            said = change(self.completion)
+            return replace(self, text=self.text[: len(self.text) - len(self.completion)] + said, completion=said)
+        return replace(self, text=change(self.text))
+
+
+CONTEXT_END = "\n\n"
+"""What closes each text of a context, so that the next one begins anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A text that a model is asked how likely it is, after other texts or after nothing.
+
+    `record` keeps the id of the record that the question is about, whatever its text says.
+    """
+
+    record: Record
+    context: tuple[Record, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """What its statistics are kept under: for a record's own text, what the record's are."""
+        if not self.context:
+            return text_key(self.record.text)
+        return text_key("\x1f".join(record.text for record in (*self.context, self.record)))
 
 
 SPLIT_NAMES = ("member", "nonmember", "validation", "test")

@@ -1,17 +1,60 @@
-"""What an attack is: a pure function from the evidence on one record to one score."""
+"""What an attack is: a pure function from the evidence on one record to one score.
+
+An attack says what it `needs`, and which further texts it wants scored (`queries`). The runner collects the queries of
+all attacks, asks each distinct one once, and hands each attack the answers; no attack touches a model.
+"""
 
 from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from byrote.registry import Component
-from byrote.types import Floats, Record, Scores, TokenStats, Unscorable
+from byrote.types import Floats, Generation, Query, Record, Scores, TokenStats, Unscorable
+
+Need = Literal["base", "tokens", "population", "neighbours", "queries", "continuations", "gradients", "shadows"]
+"""What an attack reads beside the tuned model's own statistics of the record:
+
+- base: the untuned base model's statistics of the same texts
+- tokens: which tokens the record has
+- population: the evidence on other records, which were not trained on and are never scored
+- neighbours: texts that differ from the record in a few words, made by the base model
+- queries: the model's statistics of further texts
+- continuations: what the model writes when it is given the beginning of the record
+- gradients: the size of the loss's gradient in the weights
+- shadows: statistics by models trained as the target was, on other halves of the same records
+"""
+COSTLY: frozenset[Need] = frozenset({"queries", "continuations", "gradients", "shadows"})
+"""What is made for the last epoch alone: it takes passes, or trainings, of its own."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Background:
+    """What an attacker has beside the record in question."""
+
+    outsiders: tuple[Record, ...] = ()
+    """Records of the same population that were not trained on and are never scored: validation and test."""
+    insiders: tuple[Record, ...] = ()
+    """The members. An attack may take some of them as known, and may then not score those."""
+    of: Literal["text", "completion"] = "text"
+    """What of a record is scored."""
+    neighbours: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By record id: what is scored of it with a few words replaced by others that the base model finds likely."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shadow:
+    """What a shadow model says of one record."""
+
+    is_in: bool
+    """Whether the shadow was trained on the record."""
+    stats: TokenStats
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,6 +66,17 @@ class Evidence:
     base: TokenStats | None = None
     of: Literal["text", "completion"] = "text"
     """What of the record the statistics cover: under `objective: completion` its completion alone."""
+    tokens: NDArray[np.int32] | None = None
+    """(T,) the target tokens."""
+    background: Background = Background()
+    answers: Mapping[str, TokenStats] = field(default_factory=dict)
+    """The tuned model's statistics of the attack's queries, by their keys."""
+    base_answers: Mapping[str, TokenStats] = field(default_factory=dict)
+    """The untuned base model's."""
+    shadows: tuple[Shadow, ...] = ()
+    continuations: tuple[Generation, ...] = ()
+    """What the model wrote to each of the attack's openings, in their order."""
+    gradient_norm: float | None = None
 
     @property
     def text(self) -> str:
@@ -31,6 +85,15 @@ class Evidence:
         if self.of == "text":
             return record.text
         return record.messages[-1][1] if record.messages is not None else record.completion or record.text
+
+    def answer(self, query: Query, *, by: Literal["target", "base"] = "target") -> TokenStats:
+        """What the model says of a query. Raises Unscorable where it could not be asked."""
+        stats = (self.answers if by == "target" else self.base_answers).get(query.key)
+        if stats is None:
+            raise Unscorable("the model was not asked what this attack needs")
+        if not len(stats) and query.context and len(self.target):
+            raise Unscorable("the texts before it and the text itself do not fit the model's positions")
+        return stats
 
 
 def label_and_others(evidence: Evidence) -> tuple[float, Floats]:
@@ -48,16 +111,50 @@ class Attack(Component):
     kind: ClassVar[str] = "membership"
     access: ClassVar[str]
     """What the attacker needs, in words: "log-probs", "log-probs and base model", "text", ..."""
-    compares_with_base: ClassVar[bool] = False
-    """True where the evidence must hold the untuned base model's statistics, to read the tuned model's beside."""
-
+    needs: ClassVar[frozenset[Need]] = frozenset()
     reads: ClassVar[Literal["tokens", "labels", "both"]] = "tokens"
     """What the evidence must be of: a text's tokens, a record's label and its classes' probabilities, or either."""
+
+    @property
+    def compares_with_base(self) -> bool:
+        """Whether it reads the untuned base model's statistics beside the tuned model's."""
+        return "base" in self.needs
+
+    @property
+    def at_the_end(self) -> bool:
+        """Whether it is made at the last epoch alone."""
+        return bool(self.needs & COSTLY)
+
+    @property
+    def trainings(self) -> int:
+        """How many shadow models it reads."""
+        return 0
+
+    def weaker(self) -> Sequence[Attack]:
+        """The same attack with less, whose strength is shown beside its own; made from the same evidence."""
+        return ()
 
     @property
     def null_is_stated(self) -> bool:
         """True where the null is 0.5 by construction, so that the untuned base model is not attacked to measure it."""
         return self.compares_with_base  # the base model ties with itself
+
+    least_tokens: ClassVar[int] = 1
+    """Target tokens without which there is nothing to compare; texts of fewer get a reason."""
+
+    @classmethod
+    def paper(cls) -> str:
+        """The sources that the docstring ends with: author, year, arXiv id or venue."""
+        return " ".join((cls.__doc__ or "").strip().split("\n\n")[-1].split()).rstrip(".")
+
+    @property
+    def cost(self) -> str:
+        """What it takes for each record, in words; the first pass is shared by all attacks."""
+        return "1 pass, and 1 of the base model" if self.compares_with_base else "1 pass"
+
+    def queries(self, record: Record, background: Background) -> Sequence[Query]:
+        """The further texts that it wants scored for a record; the same ones whenever it is asked."""
+        return ()
 
 
 class MembershipAttack(Attack):
@@ -70,6 +167,14 @@ class MembershipAttack(Attack):
     @abstractmethod
     def score(self, evidence: Evidence) -> float:
         """The score of one record, from its evidence alone; raises Unscorable with a reason."""
+
+
+class CalibratedAttack(Attack):
+    """Abstract: was this record trained on, beside others that were not? Subclasses as of MembershipAttack."""
+
+    @abstractmethod
+    def calibrate(self, population: Sequence[Evidence]) -> Callable[[Evidence], float]:
+        """What scores a record, once the evidence on the population is known. Raises Unscorable with a reason."""
 
 
 class PoisoningMeasure(Attack):
@@ -91,14 +196,22 @@ class PoisoningMeasure(Attack):
         """The score of one mislabelled record, higher for "learned the wrong label"; raises Unscorable."""
 
 
-def score_all(attack: MembershipAttack | PoisoningMeasure, evidence: Sequence[Evidence]) -> Scores:
+def score_all(
+    attack: MembershipAttack | PoisoningMeasure | CalibratedAttack,
+    evidence: Sequence[Evidence],
+    population: Sequence[Evidence] = (),
+) -> Scores:
     """One score per record, shape (N,): finite, or NaN with the reason."""
     values, reasons = np.full(len(evidence), np.nan), [""] * len(evidence)
+    try:
+        score = attack.calibrate(population) if isinstance(attack, CalibratedAttack) else attack.score
+    except Exception as error:
+        return Scores(values, (reason_of(error),) * len(evidence))
     for index, one in enumerate(evidence):
         try:
             # inf - inf gives NaN, which is reported below; numpy's warning would name no record.
             with np.errstate(invalid="ignore", over="ignore"):
-                value = float(attack.score(one))
+                value = float(score(one))
         except Exception as error:  # one faulty attack must not cost the others their results
             reasons[index] = reason_of(error)
             continue

@@ -20,6 +20,7 @@ COSTS = {
     "trainable_parameters": ("training", "trainable_parameters"),
     "total_parameters": ("training", "total_parameters"),
     "scoring_seconds": ("scoring", "seconds"),
+    "attack_seconds": ("attacks", "seconds"),
     "generation_seconds": ("generation", "seconds"),
     "stored_bytes": ("storage", "stored_bytes"),
 }

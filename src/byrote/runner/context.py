@@ -7,12 +7,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from byrote.attacks.base import Background
 from byrote.data.base import Columns
 from byrote.data.duplicates import remove_duplicates
 from byrote.data.load import load as load_data
 from byrote.data.split import split
 from byrote.models.load import LoadedModel, load, resolve
 from byrote.objectives.batching import encode
+from byrote.objectives.completion import encode_completions
 from byrote.plants.base import Plant, plant_all
 from byrote.runner import tables
 from byrote.runner.environment import pick_device
@@ -20,7 +25,7 @@ from byrote.runner.progress import Progress
 from byrote.store import RunFolder, Store, identity
 from byrote.study import Study
 from byrote.study.model import RECIPE
-from byrote.types import Decoding, Record, Splits, StudyError
+from byrote.types import Decoding, Query, Record, Splits, StudyError, text_key
 from byrote.utility.generated import Generated
 
 if TYPE_CHECKING:
@@ -47,6 +52,8 @@ class Context:
         )
         self._drawn: dict[int, Splits] = {}
         self._planted: dict[int, Splits] = {}
+        self._backgrounds: dict[int, Background] = {}
+        self._tokens: dict[str, NDArray[np.int32]] = {}
         self._tokenizer: PreTrainedTokenizerBase | None = None
 
     @cached_property
@@ -124,6 +131,40 @@ class Context:
             plants: Sequence[Plant] = self.study.plants  # type: ignore[assignment]
             self._planted[seed] = plant_all(plants, self.drawn(seed), self.labels, seed)
         return self._planted[seed]
+
+    def background(self, seed: int) -> Background:
+        """What an attacker on a seed's split has beside the record in question."""
+        if seed not in self._backgrounds:
+            splits = self.splits(seed)
+            self._backgrounds[seed] = Background(
+                outsiders=splits.validation + splits.test,
+                insiders=splits.members,
+                of="completion" if self.study.objective == "completion" else "text",
+            )
+        return self._backgrounds[seed]
+
+    def queries(self, seed: int) -> tuple[Query, ...]:
+        """What the study's membership attacks ask beside the members and nonmembers of a seed, each text once."""
+        splits, background = self.splits(seed), self.background(seed)
+        found = {
+            query.key: query
+            for attack in self.study.attacks_of("membership")
+            for record in splits.members + splits.nonmembers
+            for query in attack.queries(record, background)
+        }
+        return tuple(found.values())
+
+    def tokens(self, record: Record) -> NDArray[np.int32]:
+        """(T,) the target tokens of a record's text or completion."""
+        key = text_key(record.text)
+        if key not in self._tokens:
+            length = self.study.max_length
+            if self.study.objective == "completion":
+                example = encode_completions(self.tokenizer, [record], length)[0]
+            else:
+                example = encode(self.tokenizer, [record.text], length)[0]
+            self._tokens[key] = np.array(example.target_ids, np.int32)
+        return self._tokens[key]
 
     def mislabelled(self, seed: int) -> tuple[Record, ...]:
         """The members and nonmembers of a seed's split that carry a wrong label."""

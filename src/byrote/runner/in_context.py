@@ -12,9 +12,8 @@ from byrote.methods.in_context import DemonstrationSet, InContext
 from byrote.runner import tables
 from byrote.runner.context import Context
 from byrote.runner.environment import describe
-from byrote.runner.generations import ensure_generations, generation_seconds, has_generations
 from byrote.runner.method_run import MethodRun
-from byrote.runner.one import COST, ENVIRONMENT, EXPERIMENT, HISTORY, stats_name
+from byrote.runner.one import COST, ENVIRONMENT, EXPERIMENT, HISTORY, Wanted, stats_name
 from byrote.runner.private_runs import check_privacy
 from byrote.runner.trained import TrainedRun
 from byrote.study import Experiment
@@ -48,22 +47,23 @@ class InContextRun(MethodRun):
         self.contexts: dict[str, tuple[int, ...]] = {}
         """The tokens before each record, by its id."""
 
-    def is_done(self, records: Sequence[Record], prompts: Sequence[Record]) -> bool:
-        """Whether these records are scored, the prompts answered, and everything about the run is kept."""
-        pieces = (COST, ENVIRONMENT, EXPERIMENT, HISTORY, SETS)
-        said = has_generations(self.folder, ONCE, prompts, self.context.decodings)
-        return said and all(self.folder.intact(name) for name in pieces) and self.has(ONCE, records)
+    def before(self, record: Record) -> tuple[int, ...]:
+        """The demonstrations of its set."""
+        return self.contexts[record.id]
 
-    def ensure(
-        self, splits: Splits, records: Sequence[Record], *, keep: bool = False, prompts: Sequence[Record] = ()
-    ) -> bool:
-        """Score all records of the split where these are not scored, and answer the prompts. No weights are kept."""
-        if self.is_done(records, prompts):
+    def is_done(self, wanted: Wanted) -> bool:
+        """Whether the records are scored, everything is answered, and all about the run is kept."""
+        whole = all(self.folder.intact(name) for name in (COST, ENVIRONMENT, EXPERIMENT, HISTORY, SETS))
+        return whole and self.has(ONCE, wanted.records) and self.answered(ONCE, wanted)
+
+    def ensure(self, splits: Splits, wanted: Wanted) -> bool:
+        """Score all records of the split where those wanted are not scored, and answer. No weights are kept."""
+        if self.is_done(wanted):
             return False
         if self.privacy is not None:
             check_privacy(self.method)
         with self.folder.locked():
-            if self.is_done(records, prompts):  # by another process, a moment ago
+            if self.is_done(wanted):  # by another process, a moment ago
                 return False
             self._start_folder()
             model = self.method.attach(self.context.load_model().model).model
@@ -74,9 +74,9 @@ class InContextRun(MethodRun):
             for one in sets:
                 context = target.context_of(one.demonstrations, self.shows.separator)
                 self.contexts |= dict.fromkeys((record.id for record in one.scored), context)
-            if not self.has(ONCE, records):
+            if not self.has(ONCE, wanted.records):
                 self._score_behind(target, sets)
-            ensure_generations(self, target, ONCE, prompts, self.label)
+            self.ensure_answers(target, ONCE, wanted, self.label)
             self._finish(model, target, splits, sets)
         return True
 
@@ -146,7 +146,7 @@ class InContextRun(MethodRun):
                 "total_parameters": sum(parameter.numel() for parameter in model.parameters()),
                 "stored_bytes": 0,
                 "scoring_seconds": 0.0 if scoring is None else tables.seconds_of(scoring),
-                **generation_seconds(self.folder, ONCE),
+                **self.answer_seconds(ONCE),
             },
         )
         self.folder.write_json(

@@ -12,7 +12,7 @@ import numpy as np
 from byrote.methods.base import Method
 from byrote.runner.context import Context
 from byrote.runner.environment import DECISIVE, versions
-from byrote.runner.one import ENVIRONMENT, Run
+from byrote.runner.one import ENVIRONMENT, Run, Wanted
 from byrote.store import identity
 from byrote.study import Experiment
 from byrote.study.privacy import Privacy
@@ -41,14 +41,16 @@ class MethodRun(Run, ABC):
         super().__init__(context, experiment)
         self.method, self.label = method, label
 
-    @abstractmethod
-    def ensure(
-        self, splits: Splits, records: Sequence[Record], *, keep: bool = False, prompts: Sequence[Record] = ()
-    ) -> bool:
-        """Do what is missing to have these records and the validation records scored, and text generated for the
-        prompts; whether there was work to do.
+    @property
+    def virtual_tokens(self) -> int:  # type: ignore[override]
+        """Positions that the method takes before every text."""
+        return self.method.virtual_tokens
 
-        `keep` keeps the tuned weights. Raises Diverged, from the store where that is known.
+    @abstractmethod
+    def ensure(self, splits: Splits, wanted: Wanted) -> bool:
+        """Do what is missing to have what is wanted, and the validation records scored; whether there was work.
+
+        Raises Diverged, from the store where that is known.
         """
 
     @abstractmethod
@@ -65,6 +67,10 @@ class MethodRun(Run, ABC):
         if self.experiment.trains_on == "test":
             return splits.test
         part, members = self.experiment.trains_on, splits.members
+        if self.experiment.shadow is not None:
+            drawn = np.random.default_rng(self.seed(f"shadow {self.experiment.shadow}"))
+            both = splits.members + splits.nonmembers
+            members = tuple(record for record, is_in in zip(both, drawn.random(len(both)) < 0.5, strict=True) if is_in)
         if part == "rightly labelled":
             members = tuple(record for record in members if record.truth is None)
         elif part == "relabelled":

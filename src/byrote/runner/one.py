@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from byrote.runner import tables
 from byrote.runner.context import Context
 from byrote.runner.environment import describe
 from byrote.runner.generations import ensure_generations, generation_seconds, has_generations
+from byrote.runner.queries import ensure_queries, missing_queries, queries_name
 from byrote.store import RunFolder, identity
 from byrote.study import BaseExperiment, Experiment
-from byrote.types import Decoding, Generation, Record, TokenStats, text_key
+from byrote.types import Decoding, Generation, Query, Record, TokenStats, text_key
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,8 +29,25 @@ def stats_name(epoch: int) -> str:
     return f"stats/epoch-{epoch:04d}.parquet"
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a run must have when it is done, beside the statistics of its validation records."""
+
+    records: Sequence[Record] = ()
+    """Scored after every epoch."""
+    prompts: Sequence[Record] = ()
+    """Answered at the end, as the study's measures ask."""
+    queries: Sequence[Query] = ()
+    """Asked at the end."""
+    keep: bool = False
+    """Whether the tuned weights are kept."""
+
+
 class Run:
     """A run folder with the experiment that it answers."""
+
+    virtual_tokens = 0
+    """Positions that the method takes before every text."""
 
     def __init__(self, context: Context, experiment: Experiment | BaseExperiment) -> None:
         self.context, self.experiment = context, experiment
@@ -38,6 +57,30 @@ class Run:
     def history(self) -> dict[str, Any]:
         """What training left: epochs, losses, validation losses, notes. Empty until it is finished."""
         return self.folder.read_json(HISTORY) or {}
+
+    def files(self, epoch: int) -> tuple[str, str]:
+        """Where token statistics of an epoch are: of the records, and of whatever else was asked."""
+        return stats_name(epoch), queries_name(epoch)
+
+    def before(self, record: Record) -> tuple[int, ...]:
+        """The tokens that this run's model reads before a record."""
+        return ()
+
+    def answered(self, epoch: int, wanted: Wanted) -> bool:
+        """Whether everything that is made at the end is there."""
+        said = has_generations(self.folder, epoch, wanted.prompts, self.context.decodings)
+        return said and not missing_queries(self, epoch, wanted.queries)
+
+    def ensure_answers(self, target: Target, epoch: int, wanted: Wanted, label: str) -> None:
+        """Make what of it is not there, with the model as it stands after an epoch."""
+        ensure_queries(self, target, epoch, wanted.queries, label)
+        ensure_generations(self, target, epoch, wanted.prompts, label)
+
+    def answer_seconds(self, epoch: int) -> dict[str, float]:
+        """What that took, as lines of the run's cost."""
+        table = self.folder.read_table(queries_name(epoch), columns=["text_key"])
+        asked = {} if table is None else {"attack_seconds": tables.seconds_of(table)}
+        return asked | generation_seconds(self.folder, epoch)
 
     def stats(self, epoch: int) -> dict[str, TokenStats]:
         """Token statistics of an epoch by text key; empty where there are none."""
@@ -102,12 +145,12 @@ class Run:
 class BaseRun(Run):
     """The untuned base model, scored once for all methods and seeds."""
 
-    def ensure(self, records: Sequence[Record], prompts: Sequence[Record] = ()) -> bool:
-        """Score what is not scored yet, and generate for `prompts` what is not there yet; whether there was work."""
-        if self._is_done(records, prompts):
+    def ensure(self, wanted: Wanted) -> bool:
+        """Score, ask and generate what is not there yet; whether there was work."""
+        if self._is_done(wanted):
             return False
         with self.folder.locked():
-            if self._is_done(records, prompts):  # by another process, a moment ago
+            if self._is_done(wanted):  # by another process, a moment ago
                 return False
             from byrote.training.cost import seeded
 
@@ -117,15 +160,15 @@ class BaseRun(Run):
             self.folder.write_json(EXPERIMENT, self.experiment.model_dump(mode="json"))
             self.folder.write_json(ENVIRONMENT, describe(context.device))
             target = self.target(model)
-            if missing := self.missing(0, records):
+            if missing := self.missing(0, wanted.records):
                 self.score(target, 0, missing, "base model")
-            ensure_generations(self, target, 0, prompts, "base model")
+            self.ensure_answers(target, 0, wanted, "base model")
             table = self.folder.read_table(stats_name(0))
             self.folder.write_json(
                 COST,
                 {
                     "scoring_seconds": tables.seconds_of(table) if table is not None else 0.0,
-                    **generation_seconds(self.folder, 0),
+                    **self.answer_seconds(0),
                     "total_parameters": sum(parameter.numel() for parameter in model.parameters()),
                     "trainable_parameters": 0,
                     "stored_bytes": 0,
@@ -133,6 +176,6 @@ class BaseRun(Run):
             )
         return True
 
-    def _is_done(self, records: Sequence[Record], prompts: Sequence[Record]) -> bool:
-        said = has_generations(self.folder, 0, prompts, self.context.decodings)
-        return said and self.has(0, records) and all(self.folder.intact(name) for name in (COST, ENVIRONMENT))
+    def _is_done(self, wanted: Wanted) -> bool:
+        pieces = all(self.folder.intact(name) for name in (COST, ENVIRONMENT))
+        return pieces and self.has(0, wanted.records) and self.answered(0, wanted)

@@ -146,6 +146,10 @@ def _steps(
         run = _run(study, context, method, privacy, seed, rate, "members")
         state = _state(run, trial=False)
         yield Step(label, level, seed, rate, run.id, state, "run", None if state == "to generate" else seconds)
+        for number in range(1, study.shadows_of(method) + 1):
+            run = _run(study, context, method, privacy, seed, rate, "members", number)
+            state = _state(run, trial=True)  # it has no scores of its own
+            yield Step(label, level, seed, rate, run.id, state, f"shadow {number}", seconds)
         for null in study.nulls if study.attacks_of("poisoning") else ():
             run = _run(study, context, method, privacy, seed, rate, TRAINING_OF[null])
             state = _state(run, trial=False)  # what has scores was judged on the wrong labels
@@ -160,6 +164,7 @@ def _run(
     seed: int,
     rate: float,
     part: Part,
+    shadow: int | None = None,
 ) -> MethodRun:
     experiment = study.experiment(
         method,
@@ -169,6 +174,7 @@ def _run(
         model=context.model.fingerprint,
         data=context.data.fingerprint,
         trains_on=part,
+        shadow=shadow,
     )
     return run_of(context, experiment, method, method.name)
 

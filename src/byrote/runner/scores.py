@@ -5,15 +5,26 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Iterator, Sequence, Set
-from functools import cache
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from typing import Any
 
-from byrote.attacks.base import Attack, Evidence, MembershipAttack, PoisoningMeasure, score_all
+from byrote.attacks.base import (
+    Attack,
+    Background,
+    CalibratedAttack,
+    Evidence,
+    MembershipAttack,
+    PoisoningMeasure,
+    Shadow,
+    score_all,
+)
 from byrote.attacks.fitted import FittedAttack, score_set
 from byrote.registry import Component
 from byrote.runner import tables
 from byrote.runner.generations import read_generations, spelled
 from byrote.runner.one import Run
+from byrote.runner.queries import read_answers
 from byrote.store import identity
 from byrote.types import Record, Scores, Splits, TokenStats, Unscorable, text_key
 from byrote.utility.base import Observation, Utility
@@ -26,30 +37,107 @@ Series = tuple[int, str, str]
 """Epoch, name and settings: the rows that one attack or measure left at one epoch."""
 
 
-def ensure_scores(run: Run, attacks: Sequence[Attack], splits: Splits, base: Run, epochs: range) -> bool:
+@dataclass(frozen=True, slots=True)
+class ShadowRun:
+    """A finished shadow model, and the ids of the records that it was trained on."""
+
+    run: Run
+    members: frozenset[str]
+
+
+@dataclass(eq=False)
+class Witness:
+    """Where the evidence on a run's records comes from: itself, the untuned base model, and its shadows.
+
+    What is read from the disk is read once, when the first attack needs it.
+    """
+
+    run: Run
+    base: Run
+    epoch: int
+    background: Background = field(default_factory=Background)
+    shadow_runs: Sequence[ShadowRun] = ()
+
+    @cached_property
+    def answers(self) -> dict[str, TokenStats]:
+        return read_answers(self.run, self.epoch)
+
+    @cached_property
+    def base_answers(self) -> dict[str, TokenStats]:
+        return read_answers(self.base, 0)
+
+    @cached_property
+    def shadow_answers(self) -> list[dict[str, TokenStats]]:
+        return [read_answers(shadow.run, shadow.run.history()["epochs"]) for shadow in self.shadow_runs]
+
+    def of(self, attack: Attack, record: Record) -> Evidence:
+        """What the attack may read of one record."""
+        key, needs = text_key(record.text), attack.needs
+        base = self.base_answers.get(key) if "base" in needs else None
+        target = self._read(record, self.answers[key])
+        asked = [query.key for query in attack.queries(record, self.background)]
+        return Evidence(
+            record=record,
+            target=target,
+            base=None if base is None else self._read(record, base),
+            of=self.background.of,
+            tokens=self.run.context.tokens(record)[: len(target)] if "tokens" in needs else None,
+            background=self.background,
+            answers={name: self.answers[name] for name in asked if name in self.answers},
+            base_answers={
+                name: self.base_answers[name] for name in asked if base is not None and name in self.base_answers
+            },
+            shadows=tuple(self._shadows(record, key, attack.trainings)),
+        )
+
+    def population(self, attack: Attack) -> list[Evidence]:
+        """The evidence on records that no model was trained on, where the attack reads it."""
+        if "population" not in attack.needs:
+            return []
+        return [
+            self.of(attack, record) for record in self.background.outsiders if text_key(record.text) in self.answers
+        ]
+
+    def _shadows(self, record: Record, key: str, count: int) -> Iterator[Shadow]:
+        if count:
+            for shadow, stats in zip(self.shadow_runs[:count], self.shadow_answers, strict=False):
+                yield Shadow(record.id in shadow.members, self._read(record, stats[key]))
+
+    def _read(self, record: Record, stats: TokenStats) -> TokenStats:
+        return _read_for(record, stats, self.run.context.labels)
+
+
+def ensure_scores(
+    run: Run, attacks: Sequence[Attack], seed: int, base: Run, epochs: range, shadows: Sequence[ShadowRun] = ()
+) -> bool:
     """Add to the run's scores what is missing of these attacks on members and nonmembers; whether anything was."""
-    return _ensure(run, attacks, splits.members + splits.nonmembers, base, epochs, members=len(splits.members))
+    splits, background = run.context.splits(seed), run.context.background(seed)
+    witnesses = [Witness(run, base, epoch, background, shadows) for epoch in epochs]
+    everything = [one for attack in attacks for one in (attack, *attack.weaker())]
+    return _ensure(everything, splits.members + splits.nonmembers, witnesses, members=len(splits.members))
 
 
 def ensure_poisoning(run: Run, measures: Sequence[PoisoningMeasure], records: Sequence[Record], epochs: range) -> bool:
     """Add what is missing of these measures on records that carry the label to be judged; whether anything was."""
-    return _ensure(run, measures, records, run, epochs)
+    return _ensure(measures, records, [Witness(run, run, epoch) for epoch in epochs])
 
 
 def _ensure(
-    run: Run, attacks: Sequence[Attack], asked: Sequence[Record], base: Run, epochs: range, *, members: int = 0
+    attacks: Sequence[Attack], asked: Sequence[Record], witnesses: Sequence[Witness], *, members: int = 0
 ) -> bool:
     """The first `members` of the records asked about are the members, of which fitted attacks learn."""
     import pyarrow as pa
 
+    if not witnesses:
+        return False
+    run = witnesses[0].run
     known = _keys(_current(run, SCORES, "attack", attacks), "attack")
     rows: list[dict[str, Any]] = []
     fitted: set[Series] = set()
-    base_stats: dict[str, TokenStats] = {}
-    for epoch in epochs:
-        stats: dict[str, TokenStats] = {}
+    for witness in witnesses:
         for attack in attacks:
-            if epoch == 0 and attack.null_is_stated:
+            epoch = witness.epoch
+            if (epoch == 0 and attack.null_is_stated) or (attack.at_the_end and witness is not witnesses[-1]):
                 continue
             records: Sequence[Record] = _unknown(known, epoch, attack.name, attack.settings(), asked)
             if not records:
@@ -57,15 +145,14 @@ def _ensure(
             if isinstance(attack, FittedAttack):  # a part of them would be scored by another model than the rest
                 records = asked
                 fitted.add((epoch, attack.name, attack.settings()))
-            stats = stats or run.stats(epoch)
-            if attack.compares_with_base:
-                base_stats = base_stats or base.stats(0)
-            evidence = [_evidence(run, record, stats, base_stats) for record in records]
-            rows += _score_rows(attack, epoch, evidence, members)
+            evidence = [witness.of(attack, record) for record in records]
+            rows += _score_rows(attack, epoch, evidence, members, witness.population(attack))
     return _append(run, SCORES, rows, "attack", {"score": pa.float64()}, attacks, replaced=fitted)
 
 
-def _score_rows(attack: Attack, epoch: int, evidence: Sequence[Evidence], members: int) -> Iterator[dict[str, Any]]:
+def _score_rows(
+    attack: Attack, epoch: int, evidence: Sequence[Evidence], members: int, population: Sequence[Evidence]
+) -> Iterator[dict[str, Any]]:
     """One row per record. What is learned of rightly labelled records is asked of these alone; of others likewise."""
     if isinstance(attack, FittedAttack):
         for wrong in (False, True):
@@ -74,8 +161,8 @@ def _score_rows(attack: Attack, epoch: int, evidence: Sequence[Evidence], member
             scores = score_set(attack, part, [at < members for at in places])
             yield from _rows_of(attack, epoch, part, scores)
     else:
-        assert isinstance(attack, MembershipAttack | PoisoningMeasure)
-        yield from _rows_of(attack, epoch, evidence, score_all(attack, evidence))
+        assert isinstance(attack, MembershipAttack | PoisoningMeasure | CalibratedAttack)
+        yield from _rows_of(attack, epoch, evidence, score_all(attack, evidence, population))
 
 
 def _rows_of(attack: Attack, epoch: int, evidence: Sequence[Evidence], scores: Scores) -> Iterator[dict[str, Any]]:
@@ -123,14 +210,6 @@ def ensure_utility(run: Run, measures: Sequence[Utility], splits: Splits, epochs
                 except Unscorable as unscorable:
                     rows.append({**row, "statistics": [], "reason": str(unscorable)})
     return _append(run, UTILITY, rows, "utility", {"statistics": pa.list_(pa.float64())}, measures)
-
-
-def _evidence(run: Run, record: Record, stats: dict[str, TokenStats], base: dict[str, TokenStats]) -> Evidence:
-    key, labels = text_key(record.text), run.context.labels
-    found = _read_for(record, stats[key], labels)
-    untuned = _read_for(record, base[key], labels) if key in base else None
-    of: Literal["text", "completion"] = "completion" if run.experiment.objective == "completion" else "text"
-    return Evidence(record, found, untuned, of)
 
 
 def _read_for(record: Record, stats: TokenStats, labels: Sequence[str]) -> TokenStats:

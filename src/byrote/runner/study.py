@@ -20,16 +20,16 @@ from byrote.runner.environment import describe
 from byrote.runner.generations import cut_off
 from byrote.runner.in_context import run_of
 from byrote.runner.method_run import MethodRun
-from byrote.runner.one import BaseRun, Run
+from byrote.runner.one import BaseRun, Run, Wanted
 from byrote.runner.progress import Progress
 from byrote.runner.rates import best_rate, beyond, next_rate, trial_part
-from byrote.runner.scores import ensure_poisoning, ensure_scores, ensure_utility
+from byrote.runner.scores import ShadowRun, ensure_poisoning, ensure_scores, ensure_utility
 from byrote.store import Cell, Locked, Manifest, Store, Trial, atomic_path, sweep
 from byrote.study import Study, as_spec, load_study
 from byrote.study.fields import Part
 from byrote.study.model import TRAINING_OF, trains
 from byrote.study.privacy import PrivacyLevel, label_of, settings_of
-from byrote.types import ByroteError, Diverged, Record, Splits, StudyError
+from byrote.types import ByroteError, Diverged, Query, Record, Splits, StudyError
 
 SPLITS, ERRORS = "splits.parquet", "errors.txt"
 
@@ -115,8 +115,9 @@ class StudyRun:
     def _base_cell(self, seed: int, splits: dict[int, Splits]) -> None:
         everything = tuple({record.id: record for part in splits.values() for record in part.all()}.values())
         prompts = {record.id: record for part in splits.values() for record in part.test}
-        self.worked += self.base.ensure(everything, tuple(prompts.values()))
-        self._score(self.base, splits[seed], range(1))
+        queries = [query for number in splits for query in self.context.queries(number)]
+        self.worked += self.base.ensure(Wanted(everything, tuple(prompts.values()), queries))
+        self._score(self.base, seed, range(1))
         self._poisoning(self.base, self.context.mislabelled(seed), range(1))
         self.cells.append(Cell(method="none", family="none", seed=seed, run_id=self.base.id, base_run_id=self.base.id))
 
@@ -175,9 +176,11 @@ class StudyRun:
         found = {"run_id": answer.id, "learning_rate": rate if trains(method) else None, "tried": tried}
         cell = cell.model_copy(update=found)
         keep = study.keep == "all" or (study.keep == "adapters" and method.is_adapter)
-        self.worked += answer.ensure(splits, splits.all(), keep=keep, prompts=splits.test)
+        wanted = Wanted(splits.all(), splits.test, self.context.queries(cell.seed), keep)
+        self.worked += answer.ensure(splits, wanted)
         history = answer.history()
-        self._score(answer, splits, range(1, history["epochs"] + 1))
+        shadows, failed = self._shadows(method, privacy, splits, cell.seed, rate)
+        self._score(answer, cell.seed, range(1, history["epochs"] + 1), shadows)
         self._poisoning(answer, self.context.mislabelled(cell.seed), range(1, history["epochs"] + 1))
         notes = [*history["notes"], *cut_off(answer, history["epochs"], splits.test)]
         nulls, missing = self._nulls(method, privacy, cell.seed, rate)
@@ -186,7 +189,8 @@ class StudyRun:
         if beyond(tried) is not None:
             edge = "lowest" if rate == min(trial.learning_rate for trial in tried) else "highest"
             notes.append(f"The best learning rate, {rate:g}, is the {edge} one tried: one beyond it may do better.")
-        return cell.model_copy(update={"notes": notes + missing, "nulls": nulls})
+        shadow_ids = [shadow.run.id for shadow in shadows]
+        return cell.model_copy(update={"notes": notes + missing + failed, "nulls": nulls, "shadows": shadow_ids})
 
     def _nulls(self, method: Method, privacy: PrivacyLevel, seed: int, rate: float) -> tuple[dict[str, str], list[str]]:
         """Runs that cannot have learned the wrong labels, judged on the mislabelled records; and what failed."""
@@ -196,7 +200,7 @@ class StudyRun:
         for null in self.study.nulls if self.study.attacks_of("poisoning") else ():
             run = self._trained(method, privacy, seed, rate, TRAINING_OF[null], said=f", {null} null")
             try:
-                self.worked += run.ensure(self.context.splits(seed), mislabelled)
+                self.worked += run.ensure(self.context.splits(seed), Wanted(mislabelled))
             except Locked:
                 raise
             except Exception as error:  # the cell itself is finished, and stays so
@@ -210,8 +214,27 @@ class StudyRun:
             found[null] = run.id
         return found, failed
 
-    def _score(self, run: Run, splits: Splits, epochs: range) -> None:
-        self.worked += ensure_scores(run, self.study.attacks_of("membership"), splits, self.base, epochs)
+    def _shadows(
+        self, method: Method, privacy: PrivacyLevel, splits: Splits, seed: int, rate: float
+    ) -> tuple[list[ShadowRun], list[str]]:
+        """The shadow models that the study's attacks need, trained as the target was; and what failed."""
+        found: list[ShadowRun] = []
+        records = [Query(record) for record in splits.all()]
+        for number in range(1, self.study.shadows_of(method) + 1):
+            run = self._trained(method, privacy, seed, rate, said=f", shadow {number}", shadow=number)
+            try:
+                self.worked += run.ensure(splits, Wanted(queries=records))
+            except Locked:
+                raise
+            except Exception as error:  # the cell itself is finished, and stays so
+                said = str(error) if isinstance(error, ByroteError) else f"{type(error).__name__}: {error}"
+                return found, [f"Shadow model {number} could not be trained: {' '.join(said.split())}"]
+            found.append(ShadowRun(run, frozenset(record.id for record in run.records(splits))))
+        return found, []
+
+    def _score(self, run: Run, seed: int, epochs: range, shadows: Sequence[ShadowRun] = ()) -> None:
+        splits = self.context.splits(seed)
+        self.worked += ensure_scores(run, self.study.attacks_of("membership"), seed, self.base, epochs, shadows)
         self.worked += ensure_utility(run, self.study.utility, splits, epochs)  # type: ignore[arg-type]
 
     def _poisoning(self, run: Run, records: Sequence[Record], epochs: range) -> None:
@@ -226,6 +249,7 @@ class StudyRun:
         trains_on: Part = "members",
         *,
         said: str = "",
+        shadow: int | None = None,
     ) -> MethodRun:
         experiment = self.study.experiment(
             method,
@@ -235,6 +259,7 @@ class StudyRun:
             model=self.context.model.fingerprint,
             data=self._data,
             trains_on=trains_on,
+            shadow=shadow,
         )
         level = "" if privacy == "none" else f", {privacy.named()}"
         label = f"{method.name}{level}{said}"
@@ -261,7 +286,7 @@ class StudyRun:
     def _try_rate(self, run: MethodRun, splits: Splits) -> Trial:
         trial = Trial(learning_rate=run.experiment.learning_rate, run_id=run.id, validation_loss=None)
         try:
-            self.worked += run.ensure(splits, splits.validation)
+            self.worked += run.ensure(splits, Wanted(splits.validation))
             return trial.model_copy(update={"validation_loss": run.history()["validation"][-1]["loss"]})
         except Diverged as error:
             return trial.model_copy(update={"error": str(error)})

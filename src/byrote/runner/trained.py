@@ -16,9 +16,8 @@ import numpy as np
 from byrote.methods.base import Attached
 from byrote.runner import tables
 from byrote.runner.environment import describe
-from byrote.runner.generations import ensure_generations, generation_seconds, has_generations
 from byrote.runner.method_run import MethodRun
-from byrote.runner.one import COST, ENVIRONMENT, EXPERIMENT, HISTORY, stats_name
+from byrote.runner.one import COST, ENVIRONMENT, EXPERIMENT, HISTORY, Wanted, stats_name
 from byrote.runner.private_runs import privatiser_of
 from byrote.runner.weights import WEIGHTS, folder_bytes, keep_weights, kept_target
 from byrote.types import Diverged, Ledger, Record, Splits, StudyError, text_key
@@ -40,17 +39,17 @@ class TrainedRun(MethodRun):
 
     preparation_seconds = 0.0
 
-    def is_done(self, records: Sequence[Record], *, keep: bool, prompts: Sequence[Record] = ()) -> bool:
-        """Whether the run is trained, scored on these records after every epoch, and its weights kept if asked.
+    def is_done(self, wanted: Wanted) -> bool:
+        """Whether the run is trained and has everything that is wanted."""
+        return self._is_trained(wanted) and self.answered(self.history()["epochs"], wanted)
 
-        For `prompts` it must have generated at its end what the study's measures read.
-        """
+    def _is_trained(self, wanted: Wanted) -> bool:
+        """The same without what is made at the end."""
         epochs = self.history().get("epochs", 0)
         pieces = all(self.folder.intact(name) for name in (COST, ENVIRONMENT, EXPERIMENT))
-        kept = not keep or self.folder.intact_folder(WEIGHTS) is not None
+        kept = not wanted.keep or self.folder.intact_folder(WEIGHTS) is not None
         accounted = not self.promises or self.ledger() is not None
-        said = has_generations(self.folder, epochs, prompts, self.context.decodings)
-        return bool(epochs) and pieces and kept and accounted and said and self._scored(epochs, records)
+        return bool(epochs) and pieces and kept and accounted and self._scored(epochs, wanted.records)
 
     @property
     def promises(self) -> bool:
@@ -65,16 +64,14 @@ class TrainedRun(MethodRun):
     def _scored(self, epochs: int, records: Sequence[Record]) -> bool:
         return all(self.has(epoch, records) for epoch in range(1, epochs + 1))
 
-    def ensure(
-        self, splits: Splits, records: Sequence[Record], *, keep: bool = False, prompts: Sequence[Record] = ()
-    ) -> bool:
-        """Train, score these records and the validation records after every epoch, and generate for the prompts at
-        the end; whether there was work to do.
+    def ensure(self, splits: Splits, wanted: Wanted) -> bool:
+        """Train, score the records and the validation records after every epoch, and make at the end what is made
+        there; whether there was work to do.
 
-        A finished run that lacks generated text alone makes it with its kept weights, and is trained again where
+        A finished run that lacks the latter alone makes it with its kept weights, and is trained again where
         these are not there. Raises Diverged, from the store where that is known.
         """
-        if self.is_done(records, keep=keep, prompts=prompts):
+        if self.is_done(wanted):
             if (self.folder.path / STATE).exists():  # killed just before it was removed
                 with self.folder.locked():
                     self.folder.remove(STATE)
@@ -83,13 +80,13 @@ class TrainedRun(MethodRun):
         if failure and not self.changed_libraries():
             raise Diverged(failure["message"])
         with self.folder.locked():
-            if self.is_done(records, keep=keep, prompts=prompts):  # by another process, a moment ago
+            if self.is_done(wanted):  # by another process, a moment ago
                 return False
-            if self.is_done(records, keep=keep) and self._generated(splits, prompts):
+            if self._is_trained(wanted) and self._answered_by_kept_weights(splits, wanted):
                 return True
             self._start_folder()
             try:
-                while not self._trained(splits, records, prompts, keep):
+                while not self._trained(splits, wanted):
                     pass
             except Diverged as error:
                 self.folder.write_json(DIVERGED, {"message": str(error)})
@@ -97,15 +94,15 @@ class TrainedRun(MethodRun):
                 raise
         return True
 
-    def _generated(self, splits: Splits, prompts: Sequence[Record]) -> bool:
-        """Generate with the kept weights. False where there are none, or none that predict as the trained model did."""
+    def _answered_by_kept_weights(self, splits: Splits, wanted: Wanted) -> bool:
+        """False where there are none, or none that predict as the trained model did."""
         target, epoch = kept_target(self, self.method, splits.validation), self.history()["epochs"]
         if target is None or self.changed_libraries():
-            self.context.progress.say(f"{self.label}: trains again, to generate text: its weights were not kept")
+            self.context.progress.say(f"{self.label}: trains again, to be asked more: its weights were not kept")
             return False
-        ensure_generations(self, target, epoch, prompts, self.label)
+        self.ensure_answers(target, epoch, wanted, self.label)
         cost = self.folder.read_json(COST) or {}
-        self.folder.write_json(COST, cost | generation_seconds(self.folder, epoch))
+        self.folder.write_json(COST, cost | self.answer_seconds(epoch))
         return True
 
     def _start_folder(self) -> None:
@@ -125,7 +122,7 @@ class TrainedRun(MethodRun):
         if not self.promises:
             self.folder.write_json(LEDGER, None)
 
-    def _trained(self, splits: Splits, records: Sequence[Record], prompts: Sequence[Record], keep: bool) -> bool:
+    def _trained(self, splits: Splits, wanted: Wanted) -> bool:
         """Train from the saved state or from the start. False where the state was of no use: it is gone now."""
         from byrote.training.cost import seeded
 
@@ -133,11 +130,11 @@ class TrainedRun(MethodRun):
             attached = self.method.attach(self.context.load_model().model)
             model = attached.model
             training, target = self._training(attached, splits)
-            if self._resumed(training, records):
-                validation, stopped = self._epochs(training, target, splits, records)
-                ensure_generations(self, target, training.position.epoch, prompts, self.label)
+            if self._resumed(training, wanted.records):
+                validation, stopped = self._epochs(training, target, splits, wanted.records)
+                self.ensure_answers(target, training.position.epoch, wanted, self.label)
                 notes = [*attached.notes, *self._notes(training, target, splits)]
-                self._finish(training, model, validation, stopped, notes, keep)
+                self._finish(training, model, validation, stopped, notes, wanted.keep)
                 return True
             return False
 
@@ -322,7 +319,7 @@ class TrainedRun(MethodRun):
                 "total_parameters": sum(parameter.numel() for parameter in model.parameters()),
                 **({"stored_bytes": folder_bytes(self.folder.path / WEIGHTS)} if keep else {}),
                 "scoring_seconds": sum(tables.seconds_of(table) for table in scoring if table is not None),
-                **generation_seconds(self.folder, position.epoch),
+                **self.answer_seconds(position.epoch),
             },
         )
         self.folder.write_json(

@@ -238,6 +238,10 @@ class Study(Training):
         """Those attacks that measure "membership", or "poisoning"."""
         return [attack for attack in self.attacks if getattr(type(attack), "kind", "") == kind]
 
+    def shadows_of(self, method: Component) -> int:
+        """How many shadow models of a method its attacks need; none of one that trains nothing."""
+        return max((attack.trainings for attack in self.attacks_of("membership")), default=0) if trains(method) else 0
+
     @property
     def trained_members(self) -> int:
         """How many records a run trains on, planted copies counted."""
@@ -273,6 +277,7 @@ class Study(Training):
         model: str,
         data: str,
         trains_on: Part = "members",
+        shadow: int | None = None,
     ) -> Experiment:
         """The experiment of one cell; `model` and `data` are the fingerprints of what was loaded."""
         settings = {name: getattr(self, name) for name in Training.model_fields}
@@ -290,6 +295,7 @@ class Study(Training):
             learning_rate=learning_rate,
             seed=seed,
             trains_on=trains_on,
+            shadow=shadow,
         )
 
     def base(self, *, model: str, data: str) -> BaseExperiment:
@@ -340,10 +346,16 @@ class Experiment(Training):
     seed: int
     trains_on: Part = "members"
     """"test" for a private method's learning-rate trials, which may not touch the private records."""
+    shadow: int | None = None
+    """Which shadow model it is: one that is trained on half of the members and nonmembers, drawn at random."""
 
     @property
     def members(self) -> int:
         """How many records were declared to be trained on, copies counted; known before any is read."""
+        if self.shadow is not None:  # each member and each nonmember with a chance of one half
+            added = sum(plant.added() for plant in self.plants)  # type: ignore[attr-defined]
+            both = self.data["members"] + (self.data["nonmembers"] or self.data["members"]) + added
+            return max(1, int(both) // 2)
         declared: int = self.data["members"]
         if self.trains_on == "rightly labelled":
             declared -= _mislabelled(self.plants)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from byrote.attacks.base import Evidence, MembershipAttack
+from byrote.attacks.base import Evidence, MembershipAttack, Need
 from byrote.registry import register
 from byrote.types import Unscorable
 
@@ -20,7 +20,7 @@ class Reference(MembershipAttack):
 
     reads: ClassVar[Literal["tokens", "labels", "both"]] = "both"
     access: ClassVar[str] = "log-probs and base model"
-    compares_with_base: ClassVar[bool] = True
+    needs: ClassVar[frozenset[Need]] = frozenset({"base"})
 
     def score(self, evidence: Evidence) -> float:
         """How much lower the loss is than under the base model, in nats per token."""
