@@ -25,12 +25,10 @@ from byrote.report.results import Results
 from byrote.report.run_facts import RunFacts
 from byrote.report.summary import Summary
 from byrote.report.tables import (
-    OTHER_MEASURES,
     attack_lines,
     columns,
     cost_lines,
-    measure_columns,
-    measure_lines,
+    other_measures,
     side_by_side,
     summary_lines,
     utility_lines,
@@ -73,9 +71,7 @@ def report_html(results: Results) -> str:
             marks={one.label: style.svg for one, style in look.items()},
             verdicts=meanings(summary),
             attack_lines=attack_lines(summary),
-            other_measures=OTHER_MEASURES,
-            measure_columns=measure_columns(),
-            measure_lines=measure_lines(summary),
+            measures=other_measures(summary),
             pairs=pairwise_of(summary),
             privacy=privacy_of(summary),
             wrong_labels=wrong_labels_of(summary),

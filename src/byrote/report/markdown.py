@@ -10,14 +10,12 @@ from byrote.report.privacy import Privacy, PrivacyLine, privacy_of
 from byrote.report.results import Results
 from byrote.report.summary import Summary
 from byrote.report.tables import (
-    OTHER_MEASURES,
     Column,
     Value,
     attack_lines,
     columns,
     cost_lines,
-    measure_columns,
-    measure_lines,
+    other_measures,
     side_by_side,
     summary_lines,
     utility_lines,
@@ -43,9 +41,10 @@ def report_markdown(results: Results) -> str:
         header = ["method", *(attack.label for attack in results.evidence.attacks)]
         lines = [[line.label, *map(_cell, line.values)] for line in attack_lines(summary)]
         parts += ["## Every attack", "AUC at the last epoch [95% interval].", _table(header, lines)]
-    if measures := measure_lines(summary):
-        parts += ["## The same attack by other measures", OTHER_MEASURES]
-        parts += [_table(["method", *_heads(measure_columns())], [[x.label, *map(_cell, x.values)] for x in measures])]
+    if measures := other_measures(summary):
+        lines = [[line.label, *map(_cell, line.values)] for line in measures.lines]
+        parts += ["## The same attack by other measures", measures.about]
+        parts += [_table(["method", *_heads(measures.columns)], lines)]
     if wrong := wrong_labels_of(summary):
         lines = [[line.label, *map(_cell, line.values)] for line in wrong.lines]
         parts += ["## Wrong labels", wrong.about, _table(["method", *_heads(wrong.columns)], lines)]
