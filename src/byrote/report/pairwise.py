@@ -57,19 +57,7 @@ def pairwise_of(summary: Summary) -> Pairwise | None:
     attack, found = summary.headline, comparisons(summary)
     if attack is None or not found:
         return None
-    margin, levels = summary.results.evidence.margin, []
-    for level in levels_of(summary.results.evidence):
-        pairs = {(one.pair.one, one.pair.other): one for one in found}
-        if len(level) > 1:
-            lines = [
-                PairLine(
-                    one.label,
-                    [_value(pairs.get((one, other))) for other in level[:at]] + [Value("")] * (len(level) - 1 - at),
-                )
-                for at, one in enumerate(level)
-                if at
-            ]
-            levels.append(Level(level[0].level, [Column(other.label) for other in level[:-1]], lines))
+    margin, levels = summary.results.evidence.margin, levels_of(summary.results.evidence)
     about = (
         f"AUC of the {attack.label} attack at the last epoch: the method of the row less that of the column, on the "
         "same records. Brackets are 95% intervals. Lower and higher: p is at most "
@@ -84,7 +72,18 @@ def pairwise_of(summary: Summary) -> Pairwise | None:
         about += (
             " With one seed these are differences between the models trained here, and another training may differ."
         )
-    return Pairwise(about, levels, _open(found, margin))
+    return Pairwise(about, [_level(one, found) for one in levels if len(one) > 1], _open(found, margin))
+
+
+def _level(of: Sequence[Configuration], found: Sequence[Comparison]) -> Level:
+    """Each method but the first against those before it."""
+    pairs, last = {(one.pair.one, one.pair.other): one for one in found}, len(of) - 1
+    lines = [
+        PairLine(one.label, [_value(pairs.get((one, other))) for other in of[:at]] + [Value("")] * (last - at))
+        for at, one in enumerate(of)
+        if at
+    ]
+    return Level(of[0].level, [Column(other.label) for other in of[:-1]], lines)
 
 
 def comparisons(summary: Summary) -> list[Comparison]:
