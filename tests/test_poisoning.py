@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from byrote.audit.comparison import size_within
 from byrote.audit.interval import difference_of_estimates, difference_of_means, difference_of_rates
 from byrote.report.markdown import report_markdown
 from byrote.report.poisoning_rows import CONTROL, MIRRORED
@@ -18,7 +19,6 @@ from byrote.report.rows import Row
 from byrote.report.summary import Summary
 from byrote.report.wrong_labels import (
     PoisoningIndex,
-    _seeds_needed,
     excess_sentences,
     standard_error,
     wrong_labels_of,
@@ -308,8 +308,9 @@ def test_the_seeds_that_it_would_take() -> None:
     """Three seeds with a spread of 0.036 have a half-width of 0.09; 0.05 takes five: t(4) 0.036 / sqrt(5) = 0.045."""
     half = 4.3027 * 0.036 / 3**0.5
     assert half == pytest.approx(0.0894, abs=1e-3)
-    assert _seeds_needed(3, half, 0.05) == 5
-    assert _seeds_needed(3, half, half) == 3
+    pooled = Estimate(0.0, -half, half, 3, "t-over-seeds", 0.0)
+    assert size_within(pooled, 0.05) == 5
+    assert size_within(pooled, half) == 3
 
 
 def test_two_untrained_models_differ_by_nothing() -> None:
