@@ -10,11 +10,11 @@ from dataclasses import replace
 
 from byrote.audit.accuracy import balanced_accuracy
 from byrote.audit.delong import auc_estimate, auc_lift
-from byrote.audit.interval import pool_over_seeds
+from byrote.audit.interval import pool_logs_over_seeds, pool_over_seeds
 from byrote.audit.partial import partial_auc
 from byrote.audit.roc import tpr_at_fpr
 from byrote.report.evidence import Evidence, Sides
-from byrote.report.measures import Attack
+from byrote.report.measures import Attack, Utility
 from byrote.report.pair_rows import pair_rows
 from byrote.report.pieces import SETS
 from byrote.report.poisoning_rows import poisoning_rows
@@ -39,8 +39,8 @@ def all_rows(evidence: Evidence) -> list[Row]:
         rows = list(cell_rows(evidence, cell))
         single += rows
         seeds.setdefault((cell.method, cell.settings, cell.privacy, cell.delta), []).append(rows)
-    bounds = {utility.name: utility.bounds for utility in evidence.utilities}
-    pooled = [row for of in seeds.values() for row in pooled_rows(of, bounds)]
+    utilities = {utility.name: utility for utility in evidence.utilities}
+    pooled = [row for of in seeds.values() for row in pooled_rows(of, utilities)]
     return [*single, *pooled, *pair_rows(evidence)]
 
 
@@ -112,12 +112,12 @@ def cost_rows(evidence: Evidence, cell: Cell, epoch: int | None) -> Iterator[Row
             yield replace(row, value=float(cost[key]), n=1)
 
 
-def pooled_rows(seeds: Sequence[Iterable[Row]], bounds: Mapping[str, tuple[float, float] | None]) -> list[Row]:
+def pooled_rows(seeds: Sequence[Iterable[Row]], utilities: Mapping[str, Utility]) -> list[Row]:
     """The means over the seeds of one method of all that it estimates, where it has two seeds or more.
 
     They stand at every epoch that all its seeds reached. Where seeds ended at different epochs, each
     seed's own last one is pooled too, in rows without an epoch: at the later epochs alone, the mean
-    would be that of the seeds that happened to train longest. `bounds` are those of the utility measures, by name.
+    would be that of the seeds that happened to train longest. `utilities` are the study's measures, by name.
     """
     measured = [[row for row in rows if row.kind in POOLED] for rows in seeds]
     measured = [rows for rows in measured if rows]
@@ -135,7 +135,7 @@ def pooled_rows(seeds: Sequence[Iterable[Row]], bounds: Mapping[str, tuple[float
             if row.epoch == end and len(set(ends)) > 1:
                 families.setdefault(replace(key, epoch=None), []).append(row)
     return [
-        filled(key, key.metric, pool_over_seeds([row.estimate for row in same], _bounds(key, bounds)))
+        filled(key, key.metric, _pooled(key, [row.estimate for row in same], utilities))
         for key, same in families.items()
     ]
 
@@ -147,11 +147,18 @@ def _lift(sides: Sides, base: Sides | None) -> Estimate:
     return auc_lift(ours.members, ours.nonmembers, theirs.members, theirs.nonmembers, *ours.groups)
 
 
-def _bounds(row: Row, utilities: Mapping[str, tuple[float, float] | None]) -> tuple[float, float] | None:
+def _pooled(row: Row, of: Sequence[Estimate], utilities: Mapping[str, Utility]) -> Estimate:
+    measure = utilities.get(row.name) if row.kind == "utility" else None
+    if measure is not None and measure.form == "exp":
+        return pool_logs_over_seeds(of)
+    return pool_over_seeds(of, _bounds(row, measure))
+
+
+def _bounds(row: Row, measure: Utility | None) -> tuple[float, float] | None:
     if row.metric.startswith("log-prob"):
         return None
     if row.kind == "utility":
-        return None if "-vs-" in row.metric else utilities.get(row.name)
+        return None if "-vs-" in row.metric or measure is None else measure.bounds
     if "-excess-vs-" in row.metric:
         return (-2.0, 2.0)  # a difference of differences
     return (-1.0, 1.0) if "-vs-" in row.metric or row.metric == "auc-lift" else (0.0, 1.0)
