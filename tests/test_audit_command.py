@@ -123,7 +123,7 @@ def test_scores_are_those_of_our_own_study_on_the_same_weights(folder: Path, tmp
 
 
 def test_a_whole_model_beside_its_base_and_without_one(folder: Path, tmp_path: Path, call: Called) -> None:
-    tuned = tuned_by_hand(folder, LoraConfig(**LORA)).merge_and_unload()
+    tuned = tuned_by_hand(folder, LoraConfig(**LORA), epochs=4).merge_and_unload()
     tuned.save_pretrained(tmp_path / "whole")
     wanted = by_definition(folder, tuned, in_file)
     with_base = ("--model", tmp_path / "whole", "--base", folder / "model")
@@ -144,6 +144,7 @@ def test_a_whole_model_beside_its_base_and_without_one(folder: Path, tmp_path: P
     found = [row for row in results.rows if row.kind == "membership" and row.metric == "auc"]
     assert {row.name for row in found} == {"loss", "zlib", "min-k", "min-k++", "blind-baseline"}
     assert {row.null_value for row in found} == {0.5}
+    assert "null of 0.500, a coin toss" in said and "on the untuned model" not in said
     assert not [row for row in results.rows if row.metric == "auc-lift"]
     assert all("untuned model |" not in line for line in (tmp_path / "b" / "report.md").read_text().splitlines())
     code, _, said = call(

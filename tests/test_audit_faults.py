@@ -20,7 +20,7 @@ from byrote.attacks.base import Evidence, MembershipAttack
 from byrote.report.results import Results
 from byrote.runner.study import run
 from byrote.types import StudyError
-from conftest import make_model, make_tokenizer
+from conftest import make_model, make_texts, make_tokenizer
 from small_study import caller, count_work, leave_out_what_is_slow, study_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
@@ -236,6 +236,15 @@ def test_files_the_wrong_way_round_are_suspected(folder: Path, tmp_path: Path) -
     wrong = byrote.audit(adapter, NONMEMBERS, MEMBERS).warnings
     assert any("wrong way round" in warning for warning in wrong)
     assert not any("wrong way round" in warning for warning in byrote.audit(adapter, MEMBERS, NONMEMBERS).warnings)
+
+
+def test_sides_that_differ_without_a_model_get_a_banner(folder: Path) -> None:
+    shifted = make_texts(30, 5, 25, 30)  # longer than every member
+    for base in ("auto", None):
+        results = byrote.audit(folder / "adapter", MEMBERS, shifted, base=base, attacks=["loss"])
+        assert any("can be told apart without any model" in banner for banner in results.banners)
+        blamed = [one for one in results.warnings if "the untuned base model" in one]
+        assert all("blind" not in one for one in blamed) and (base or not blamed)
 
 
 def test_a_study_does_not_take_a_tuned_model(folder: Path, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def all_warnings(evidence: Evidence, rows: Sequence[Row]) -> list[str]:
         *_failures(evidence),
         *_damage(evidence),
         *_sample_sizes(evidence),
-        *_baselines(rows),
+        *_baselines(evidence, rows),
         *_swapped(evidence, rows),
         *_copies(evidence),
         *_environments(evidence),
@@ -111,11 +111,13 @@ def _sample_sizes(evidence: Evidence) -> Iterator[str]:
         )
 
 
-def _baselines(rows: Sequence[Row]) -> Iterator[str]:
+def _baselines(evidence: Evidence, rows: Sequence[Row]) -> Iterator[str]:
     found: dict[int, list[str]] = {}
+    blind = {attack.name for attack in evidence.controls}  # of the split, and not of a model: the banner tells of it
     for row in rows:
         if (
             row.method != "none"
+            or row.name in blind
             or row.metric != "auc"
             or row.slice
             or row.seed is None
