@@ -242,7 +242,7 @@ def test_sides_that_differ_without_a_model_get_a_banner(folder: Path) -> None:
     shifted = make_texts(30, 5, 25, 30)  # longer than every member
     for base in ("auto", None):
         results = byrote.audit(folder / "adapter", MEMBERS, shifted, base=base, attacks=["loss"])
-        assert any("can be told apart without any model" in banner for banner in results.banners)
+        assert any("can be told apart without any model" in banner for banner in results.broken_splits)
         blamed = [one for one in results.warnings if "the untuned base model" in one]
         assert all("blind" not in one for one in blamed) and (base or not blamed)
 
