@@ -35,7 +35,8 @@ def said(model: str, record: Record, length: int, gain: float) -> TokenStats:
     shared, own = generator(record.id, record.text), generator(model, record.id, record.text)
     mean, std = shared.normal(-4, 0.5, length), shared.uniform(1.0, 2.0, length)
     log_prob = np.minimum(mean + std * shared.normal(size=length), -0.01)
-    tuned = np.minimum(log_prob + gain + own.normal(0, 0.1, length), -0.001)
+    learned = gain * 2 * log_prob / (log_prob - 4)  # what was unlikely gains most
+    tuned = np.minimum(log_prob + learned + own.normal(0, 0.1, length), -0.001)
     return stats(tuned, mean, std, (tuned < mean).astype(int) * 3)
 
 
@@ -67,7 +68,7 @@ def one(
     A text that is not the record's own, or that stands behind others, has none of the gain.
     """
     length = tokens_of(name, tokens)
-    record = record or Record(name, " ".join(generator(name, "text").choice(WORDS, max(length, 1))))
+    record = record or Record(name, " ".join(generator(name, "text").choice(WORDS, max(length, 1))).capitalize())
     neighbours = tuple(record.text.replace(word, "other") for word in WORDS[:5])
     background = Background(OUTSIDERS, INSIDERS, neighbours={record.id: neighbours})
     trainings = 0 if attack is None else attack.trainings

@@ -102,8 +102,11 @@ def test_chance_on_exchangeable_records(attack: AnyAttack) -> None:
 def test_the_untuned_model_ties_with_itself_where_the_attack_says_so(attack: AnyAttack) -> None:
     if not attack.compares_with_base:
         return
-    untuned = [replace(each, base=each.target, base_answers=each.answers) for each in many(9, 20, 0.0, attack)]
-    found = scored(attack, untuned)
+    untuned, others = (
+        [replace(each, base=each.target, base_answers=each.answers) for each in those]
+        for those in (many(9, 20, 0.0, attack), population(attack))
+    )
+    found = score_all(attack, untuned, others)
     assert not np.isfinite(found.values).any() or np.ptp(found.values) == 0.0
 
 

@@ -86,6 +86,14 @@ class Evidence:
             return record.text
         return record.messages[-1][1] if record.messages is not None else record.completion or record.text
 
+    def untuned(self) -> TokenStats:
+        """The untuned base model's statistics of the same tokens. Raises Unscorable."""
+        if self.base is None:
+            raise Unscorable("the base model did not score this text")
+        if len(self.base) != len(self.target):
+            raise Unscorable(f"{len(self.target)} tokens here but {len(self.base)} for the base model")
+        return self.base
+
     def answer(self, query: Query, *, by: Literal["target", "base"] = "target") -> TokenStats:
         """What the model says of a query. Raises Unscorable where it could not be asked."""
         stats = (self.answers if by == "target" else self.base_answers).get(query.key)
@@ -94,6 +102,15 @@ class Evidence:
         if not len(stats) and query.context and len(self.target):
             raise Unscorable("the texts before it and the text itself do not fit the model's positions")
         return stats
+
+
+LEAST_LOSS = 1e-6
+"""Nats per token: a ratio of losses is taken of no less, so that a text which is known by heart has one too."""
+
+
+def of_losses(above: float, below: float) -> float:
+    """The ratio of two mean losses, each of at least LEAST_LOSS."""
+    return max(above, LEAST_LOSS) / max(below, LEAST_LOSS)
 
 
 def label_and_others(evidence: Evidence) -> tuple[float, Floats]:
