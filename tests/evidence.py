@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from byrote.attacks.base import Attack, Background, Evidence, Shadow
-from byrote.types import Query, Record, TokenStats
+from byrote.types import Generation, Query, Record, TokenStats
 
 WORDS = ["the", "bucket", "policy", "denies", "every", "request", "without", "a", "valid", "signature", "or", "role"]
 OUTSIDERS = tuple(Record(f"out-{at}", " ".join(np.random.default_rng(at).choice(WORDS, 20))) for at in range(40))
@@ -38,6 +38,14 @@ def said(model: str, record: Record, length: int, gain: float) -> TokenStats:
     learned = gain * 2 * log_prob / (log_prob - 4)  # what was unlikely gains most
     tuned = np.minimum(log_prob + learned + own.normal(0, 0.1, length), -0.001)
     return stats(tuned, mean, std, (tuned < mean).astype(int) * 3)
+
+
+def written(record: Record, at: int, gain: float) -> Generation:
+    """What the tuned model writes: with the gain, half of the record's words among others."""
+    chance, words = generator("written", record.id, at), record.text.split()
+    known = chance.random(len(words)) < min(gain, 1.0) / 2
+    said = [word if knows else str(chance.choice(WORDS)) for word, knows in zip(words, known, strict=True)]
+    return Generation(" ".join(said[len(said) // 2 :]), (), True)
 
 
 def classified(scores: np.ndarray, label: int) -> TokenStats:
@@ -93,6 +101,9 @@ def one(
         base_answers={query.key: answer("base", query) for query in queries},
         shadows=tuple(
             Shadow(at % 2 == 0, ask(f"shadow {at}", (at % 2 == 0) * max(gain, 1.0))) for at in range(trainings)
+        ),
+        continuations=tuple(
+            written(record, at, gain) for at in range(0 if attack is None else len(attack.openings(record, background)))
         ),
         gradient_norm=float(np.exp(-gain + 0.1 * generator(name, "gradient").normal())),
     )

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from byrote.registry import Component
-from byrote.types import Floats, Generation, Query, Record, Scores, TokenStats, Unscorable
+from byrote.types import Decoding, Floats, Generation, Query, Record, Scores, TokenStats, Unscorable
 
 Need = Literal["base", "tokens", "population", "neighbours", "queries", "continuations", "gradients", "shadows"]
 """What an attack reads beside the tuned model's own statistics of the record:
@@ -81,10 +81,7 @@ class Evidence:
     @property
     def text(self) -> str:
         """The text that the statistics cover."""
-        record = self.record
-        if self.of == "text":
-            return record.text
-        return record.messages[-1][1] if record.messages is not None else record.completion or record.text
+        return self.record.scored(self.of)
 
     def untuned(self) -> TokenStats:
         """The untuned base model's statistics of the same tokens. Raises Unscorable."""
@@ -156,6 +153,11 @@ class Attack(Component):
         """True where the null is 0.5 by construction, so that the untuned base model is not attacked to measure it."""
         return self.compares_with_base  # the base model ties with itself
 
+    @property
+    def neighbours_read(self) -> int:
+        """How many neighbours of a record it reads."""
+        return 0
+
     least_tokens: ClassVar[int] = 1
     """Target tokens without which there is nothing to compare; texts of fewer get a reason."""
 
@@ -171,6 +173,10 @@ class Attack(Component):
 
     def queries(self, record: Record, background: Background) -> Sequence[Query]:
         """The further texts that it wants scored for a record; the same ones whenever it is asked."""
+        return ()
+
+    def openings(self, record: Record, background: Background) -> Sequence[tuple[Record, Decoding]]:
+        """The prompts that it wants the model to go on from, and how; their completions are not read."""
         return ()
 
 

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from byrote.attacks.base import CalibratedAttack, Evidence, Need
 from byrote.registry import register
-from byrote.types import Unscorable
+from byrote.types import NO_TARGET, Unscorable
 
 
 @register("attack", "dc-pdd")
@@ -46,7 +46,7 @@ class DivergenceCalibrated(CalibratedAttack):
     def _score(self, evidence: Evidence, known: NDArray[np.int32], logs: NDArray[np.float64], unknown: float) -> float:
         """The mean over first occurrences; no unit."""
         if not len(evidence.target):
-            raise Unscorable("no target token: the text is shorter than two tokens")
+            raise Unscorable(NO_TARGET)
         if evidence.tokens is None:
             raise Unscorable("the tokens of the text are not known")
         tokens, first = np.unique(evidence.tokens, return_index=True)

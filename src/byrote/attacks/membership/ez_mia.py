@@ -8,7 +8,7 @@ import numpy as np
 
 from byrote.attacks.base import Evidence, MembershipAttack, Need
 from byrote.registry import register
-from byrote.types import Unscorable
+from byrote.types import NO_TARGET, Unscorable
 
 
 @register("attack", "ez-mia")
@@ -30,7 +30,7 @@ class ErrorZone(MembershipAttack):
     def score(self, evidence: Evidence) -> float:
         """The share of what went up; no unit."""
         if not len(evidence.target):
-            raise Unscorable("no target token: the text is shorter than two tokens")
+            raise Unscorable(NO_TARGET)
         moved = evidence.target.log_prob.astype(np.float64) - evidence.untuned().log_prob
         wrong = evidence.target.rank > 0
         if wrong.sum() >= 2:

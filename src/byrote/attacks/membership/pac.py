@@ -11,7 +11,7 @@ from pydantic import Field
 
 from byrote.attacks.base import Background, Evidence, MembershipAttack, Need
 from byrote.registry import register
-from byrote.types import Query, Record, TokenStats, Unscorable, text_key
+from byrote.types import NO_TARGET, Query, Record, TokenStats, Unscorable, text_key
 
 
 @register("attack", "pac")
@@ -55,7 +55,7 @@ class PolarizedAugmentCalibration(MembershipAttack):
 
     def _distance(self, stats: TokenStats) -> float:
         if not len(stats):
-            raise Unscorable("no target token: the text is shorter than two tokens")
+            raise Unscorable(NO_TARGET)
         ordered = np.sort(stats.log_prob.astype(np.float64))
         low, high = (max(1, int(share * len(ordered))) for share in (self.lowest, self.highest))
         return float(ordered[-high:].mean() - ordered[:low].mean())

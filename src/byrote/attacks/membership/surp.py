@@ -9,7 +9,7 @@ from pydantic import Field
 
 from byrote.attacks.base import Evidence, MembershipAttack
 from byrote.registry import register
-from byrote.types import Unscorable
+from byrote.types import NO_TARGET, Unscorable
 
 
 @register("attack", "surp")
@@ -31,7 +31,7 @@ class Surp(MembershipAttack):
         """Mean log-probability of the surprising tokens, in nats."""
         log_prob, entropy = evidence.target.log_prob.astype(np.float64), -evidence.target.mean.astype(np.float64)
         if not len(log_prob):
-            raise Unscorable("no target token: the text is shorter than two tokens")
+            raise Unscorable(NO_TARGET)
         kept = max(1, int(self.k * len(log_prob)))
         lowest = np.argsort(log_prob, kind="stable")[:kept]
         surprising = lowest[entropy[lowest] < self.max_entropy]

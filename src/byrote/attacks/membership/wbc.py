@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from byrote.attacks.base import Evidence, MembershipAttack, Need
 from byrote.registry import register
-from byrote.types import Unscorable
+from byrote.types import NO_TARGET, Unscorable
 
 
 @register("attack", "wbc")
@@ -37,7 +37,7 @@ class WindowComparison(MembershipAttack):
         """Mean share of the windows that became easier, in [0, 1]."""
         tokens = len(evidence.target)
         if not tokens:
-            raise Unscorable("no target token: the text is shorter than two tokens")
+            raise Unscorable(NO_TARGET)
         gains = evidence.target.log_prob.astype(np.float64) - evidence.untuned().log_prob
         sizes = [size for size in self.sizes if size <= tokens] or [tokens]
         shares = [(np.lib.stride_tricks.sliding_window_view(gains, size).sum(axis=1) > 0).mean() for size in sizes]

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from byrote.attacks.base import Evidence, MembershipAttack
 from byrote.registry import register
-from byrote.types import Unscorable
+from byrote.types import NO_TARGET, Unscorable
 
 
 @register("attack", "window")
@@ -29,6 +29,6 @@ class Window(MembershipAttack):
         """Mean log-probability of the best window, in nats per token."""
         values = evidence.target.log_prob.astype(np.float64)
         if not len(values):
-            raise Unscorable("no target token: the text is shorter than two tokens")
+            raise Unscorable(NO_TARGET)
         windows = np.lib.stride_tricks.sliding_window_view(values, min(self.tokens, len(values)))
         return float(windows.mean(axis=1).max())
