@@ -182,7 +182,8 @@ def test_a_new_file_is_listed_and_tested_with_no_other_edit(tmp_path: Path) -> N
         "-p",
         "no:cacheprovider",
     ]
-    environment = os.environ | {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    places = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"PYTHONPATH": places, "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     # It forgets the text without tokens: the contract tests must notice, and find nothing else.
     assert "test_a_text_without_target_tokens_gets_a_reason[median]" in done.stdout

@@ -158,6 +158,8 @@ class Attack(Component):
         """How many neighbours of a record it reads."""
         return 0
 
+    blind: ClassVar[bool] = False
+    """Whether it is a control that reads the records and no model: then it is run once, for every study."""
     least_tokens: ClassVar[int] = 1
     """Target tokens without which there is nothing to compare; texts of fewer get a reason."""
 

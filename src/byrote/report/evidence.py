@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from byrote.report.measures import Attack, Poisoning, Utility, attacks_of, poisonings_of, utilities_of
+from byrote.report.measures import Attack, Poisoning, Utility, attacks_of, controls_of, poisonings_of, utilities_of
 from byrote.report.pieces import SETS, Column, Part, Pieces, Series, read_all, read_splits
 from byrote.store import Cell, Manifest
 from byrote.types import MISLABELLED, Floats
 
 NO_PART = Part()
+MARGIN = 0.05  # of studies written before they stated one
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,6 +26,8 @@ class Evidence:
     attacks: tuple[Attack, ...]
     utilities: tuple[Utility, ...]
     poisonings: tuple[Poisoning, ...] = ()
+    controls: tuple[Attack, ...] = ()
+    """Attacks that read no model: what they tell apart, the split itself does."""
     nulls: dict[tuple[int, str, Attack, str], dict[str, float | None]] = field(default_factory=dict)
     """What `base_nulls` has measured so far: every method of a seed shares them."""
     parts: dict[tuple[int, str, str], Part] = field(default_factory=dict)
@@ -41,7 +44,12 @@ class Evidence:
             attacks=tuple(attacks_of(manifest)),
             utilities=tuple(utilities_of(manifest)),
             poisonings=tuple(poisonings_of(manifest)),
+            controls=tuple(controls_of(manifest)),
         )
+
+    def split_cell(self, base: Cell) -> Cell:
+        """What holds the scores that were made without a model, in place of the untuned model's run."""
+        return base.model_copy(update={"run_id": self.manifest.split_folders.get(str(base.seed), base.run_id)})
 
     def part(self, seed: int, split: str) -> Part:
         return self.splits.get(seed, {}).get(split, NO_PART)
@@ -73,6 +81,11 @@ class Evidence:
 
     def done(self) -> list[Cell]:
         return [cell for cell in self.manifest.cells if cell.status == "done"]
+
+    @property
+    def margin(self) -> float:
+        """How far from its null a number may lie and still count as none: the study's equivalence margin."""
+        return float(self.manifest.study.get("equivalence_margin", MARGIN))
 
     @property
     def seeds(self) -> list[int]:

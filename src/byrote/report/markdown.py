@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from byrote.report.answer import VERDICTS, answer
-from byrote.report.findings import Verdict
+from byrote.report.answer import answer, meanings
+from byrote.report.pairwise import pairwise_of
 from byrote.report.privacy import Privacy, PrivacyLine, privacy_of
 from byrote.report.results import Results
 from byrote.report.summary import Summary
@@ -15,6 +15,7 @@ from byrote.report.tables import (
     attack_lines,
     columns,
     cost_lines,
+    other_measures,
     side_by_side,
     summary_lines,
     utility_lines,
@@ -26,12 +27,26 @@ from byrote.report.wrong_labels import wrong_labels_of
 def report_markdown(results: Results) -> str:
     """The whole page. Names and messages of the study are escaped, so that they cannot break a table."""
     summary, manifest = Summary(results), results.manifest
-    parts = [f"# {plain(manifest.name)}", f"*{plain(manifest.question)}*", *(escaped(line) for line in answer(summary))]
+    parts = [f"# {plain(manifest.name)}", f"*{plain(manifest.question)}*"]
+    parts += [f"**{plain(banner)}**" for banner in results.broken_splits]
+    parts += [escaped(line) for line in answer(summary)]
     parts += ["## Methods side by side", _about(summary), _summary_table(summary), _verdicts(summary)]
+    if pairs := pairwise_of(summary):
+        parts += ["## Methods against each other", pairs.about]
+        for level in pairs.levels:
+            parts += [f"### {level.title}" if level.title else ""]
+            parts += [
+                _table(["method", *_heads(level.columns)], [[x.label, *map(_cell, x.values)] for x in level.lines])
+            ]
+        parts += [_bullets(pairs.statements)]
     if len(results.evidence.attacks) > 1 and summary.findings:
         header = ["method", *(attack.label for attack in results.evidence.attacks)]
         lines = [[line.label, *map(_cell, line.values)] for line in attack_lines(summary)]
         parts += ["## Every attack", "AUC at the last epoch [95% interval].", _table(header, lines)]
+    if measures := other_measures(summary):
+        lines = [[line.label, *map(_cell, line.values)] for line in measures.lines]
+        parts += ["## The same attack by other measures", measures.about]
+        parts += [_table(["method", *_heads(measures.columns)], lines)]
     if wrong := wrong_labels_of(summary):
         lines = [[line.label, *map(_cell, line.values)] for line in wrong.lines]
         parts += ["## Wrong labels", wrong.about, _table(["method", *_heads(wrong.columns)], lines)]
@@ -49,8 +64,8 @@ def report_markdown(results: Results) -> str:
     if results.failed:
         lines = [[cell.method, cell.settings, str(cell.seed), cell.error] for cell in results.failed]
         parts += ["## What failed", _table(["method", "settings", "seed", "why"], lines)]
-    if results.null_ranges:
-        parts += ["## The null", _bullets(results.null_ranges)]
+    if results.controls:
+        parts += ["## Controls", _bullets(results.controls)]
     if results.warnings:
         parts += ["## Before you trust a number", _bullets(results.warnings)]
     parts += ["## What was run", _made_with(results)]
@@ -110,8 +125,7 @@ def _privacy(section: Privacy) -> list[str]:
 
 
 def _verdicts(summary: Summary) -> str:
-    shown: list[Verdict] = [verdict for verdict in VERDICTS if summary.with_verdict(verdict)]
-    return "\n".join(f"- *{verdict}*: {VERDICTS[verdict]}." for verdict in shown)
+    return "\n".join(f"- *{verdict}*: {meaning}." for verdict, meaning in meanings(summary).items())
 
 
 def _cell(value: Value) -> str:

@@ -16,6 +16,7 @@ from byrote.runner.generations import by_decoding
 from byrote.runner.one import ENVIRONMENT, Run, Wanted
 from byrote.store import identity
 from byrote.study import Experiment
+from byrote.study.model import CONTROL_MEMBERS
 from byrote.study.privacy import Privacy
 from byrote.types import Decoding, Diverged, Record, Splits, StudyError, TokenStats, text_key
 
@@ -72,6 +73,8 @@ class MethodRun(Run, ABC):
             drawn = np.random.default_rng(self.seed(f"shadow {self.experiment.shadow}"))
             both = splits.members + splits.nonmembers
             members = tuple(record for record, is_in in zip(both, drawn.random(len(both)) < 0.5, strict=True) if is_in)
+        if part == "few members":
+            return members[:CONTROL_MEMBERS]
         if part == "rightly labelled":
             members = tuple(record for record in members if record.truth is None)
         elif part == "relabelled":
