@@ -1,6 +1,6 @@
 """From stored scores to rows: one row per estimate, each with its interval, n and null.
 
-Pure functions over `Evidence`. Every estimate is made by `byrote.audit`; nothing here is stored.
+Pure functions over `Evidence`. Every estimate is made by `byrote.statistics`; nothing here is stored.
 """
 
 from __future__ import annotations
@@ -8,11 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from byrote.audit.accuracy import balanced_accuracy
-from byrote.audit.delong import auc_estimate, auc_lift
-from byrote.audit.interval import pool_logs_over_seeds, pool_over_seeds
-from byrote.audit.partial import partial_auc
-from byrote.audit.roc import tpr_at_fpr
 from byrote.report.evidence import Evidence, Sides
 from byrote.report.measures import Attack, Utility
 from byrote.report.pair_rows import pair_rows
@@ -21,6 +16,11 @@ from byrote.report.poisoning_rows import poisoning_rows
 from byrote.report.privacy_rows import account_rows, versus_rows
 from byrote.report.rows import BALANCED, COSTS, PARTIAL, PARTIAL_FPR, RATES, Row, blank_row, filled
 from byrote.report.utility_rows import utility_row
+from byrote.statistics.accuracy import balanced_accuracy
+from byrote.statistics.delong import auc_estimate, auc_lift
+from byrote.statistics.interval import pool_logs_over_seeds, pool_over_seeds
+from byrote.statistics.partial import partial_auc
+from byrote.statistics.roc import tpr_at_fpr
 from byrote.store import Cell
 from byrote.types import Estimate
 
@@ -47,9 +47,9 @@ def all_rows(evidence: Evidence) -> list[Row]:
 def cell_rows(evidence: Evidence, cell: Cell) -> Iterator[Row]:
     """Membership, utility and cost of one cell at every epoch measured; of a private one its account too."""
     epochs = evidence.epochs(cell)
+    for attack in evidence.controls if cell.method == "none" or not cell.base_run_id else ():
+        yield from membership_rows(evidence, evidence.split_cell(cell), attack, 0)
     for epoch in epochs:
-        for attack in evidence.controls if cell.method == "none" else ():
-            yield from membership_rows(evidence, evidence.split_cell(cell), attack, epoch)
         for attack in evidence.attacks:
             if not (attack.null_is_stated and cell.method == "none"):
                 for slice_ in ("", *evidence.slices(cell.seed)):
@@ -75,13 +75,13 @@ def membership_rows(evidence: Evidence, cell: Cell, attack: Attack, epoch: int, 
     nulls = base_nulls(evidence, cell, attack, slice_)
     for metric, estimate in _measured(sides.scored(), cell.seed):
         yield filled(blank, metric, replace(estimate, null_value=nulls[metric]))
-        if metric == "auc" and cell.method != "none" and not attack.null_is_stated:
+        if metric == "auc" and cell.method != "none" and cell.base_run_id and not attack.null_is_stated:
             yield filled(blank, "auc-lift", _lift(sides, base))
 
 
 def base_nulls(evidence: Evidence, cell: Cell, attack: Attack, slice_: str = "") -> Mapping[str, float | None]:
     """The nulls of one attack by metric: stated where it has no base to be measured on, else the base model's."""
-    if attack.null_is_stated or cell.method == "none":
+    if attack.null_is_stated or cell.method == "none" or not cell.base_run_id:
         return STATED
     key = (cell.seed, cell.base_run_id, attack, slice_)
     if key not in evidence.nulls:

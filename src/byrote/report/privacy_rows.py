@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from byrote.audit.delong import auc_lift
 from byrote.report.evidence import Evidence
 from byrote.report.measures import Attack, Utility
 from byrote.report.pieces import LEDGER
 from byrote.report.rows import Row, blank_row, filled
 from byrote.report.utility_rows import utility_difference
+from byrote.statistics.delong import auc_lift
 from byrote.store import Cell, canonical_json
 from byrote.types import Estimate, Ledger
 

@@ -145,7 +145,7 @@ def ensure_blind(context: Context, attacks: Sequence[FittedAttack], seed: int) -
     import pyarrow as pa
 
     splits, folder = context.splits(seed), context.split_folder(seed)
-    asked, of = splits.members + splits.nonmembers, context.background(seed).of
+    asked, of = splits.members + splits.nonmembers, context.scored
     known = _keys(_current(folder, SCORES, "attack", attacks), "attack")
     rows: list[dict[str, Any]] = []
     for attack in attacks:
