@@ -11,7 +11,15 @@ import json
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from byrote.registry import Component, Settings, make
 from byrote.study.fields import (
@@ -346,6 +354,12 @@ class Experiment(Training):
     """"test" for a private method's learning-rate trials, which may not touch the private records."""
     shadow: int | None = None
     """Which shadow model it is: one that is trained on half of the members and nonmembers, drawn at random."""
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # What is no shadow keeps the identity that it had before there were any.
+        written: dict[str, Any] = write(self)
+        return {name: value for name, value in written.items() if name != "shadow" or value is not None}
 
     @property
     def members(self) -> int:
