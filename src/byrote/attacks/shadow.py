@@ -94,6 +94,11 @@ class Shadows(Attack):
             raise Unscorable(f"needs {self.shadows} shadow models, {has}")
         return [(one.is_in, one.stats) for one in found]
 
+    def need_shadows(self, evidence: Sequence[Evidence]) -> None:
+        """Raises Unscorable where there are fewer shadow models than it reads, which all records share."""
+        for one in evidence[:1]:
+            self.said(one)
+
     def confidences(self, evidence: Evidence) -> Confidences:
         """The log-odds of a record by the target and by its shadows. Raises Unscorable."""
         target = confidence(evidence.target)
@@ -130,6 +135,7 @@ class PooledShadowAttack(Shadows, CalibratedAttack):
 
         Raises Unscorable where no record was seen (or not seen) by two shadows.
         """
+        self.need_shadows(peers)
         sums, degrees = [], []
         for one in peers:
             try:

@@ -47,6 +47,7 @@ class RMIA(PopulationShadowAttack):
 
     def calibrate(self, population: Sequence[Evidence]) -> Callable[[Evidence], float]:
         """The ratios of the outsiders. Raises Unscorable where none has one."""
+        self.need_shadows(population)
         logs = [found for one in population if (found := self._readable(one)) is not None]
         usual = 0.0 if self.a is not None else _usual_factor([found for found in logs if not found.outsider])
         ratios = [self._log_ratio(found, usual) for found in logs if found.outsider]
