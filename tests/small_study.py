@@ -57,6 +57,7 @@ def settings(folder: Path, **changes: Any) -> dict[str, Any]:
         "model": str(folder / "model"),
         "methods": ["full"],
         "learning_rate": RATE,
+        "positive_control": False,
         "epochs": 2,
         "batch_size": 4,
         "max_length": 32,

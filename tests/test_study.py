@@ -112,7 +112,7 @@ def test_every_shipped_study_is_good() -> None:
         (
             "min-k]",
             "minK]",
-            "s.yaml, line 11: attacks.1: unknown attack 'minK'. Did you mean 'min-k'? Known: confidence-margin, ",
+            "s.yaml, line 11: attacks.1: unknown attack 'minK'. Did you mean 'min-k'? Known: ",
         ),
         ("- full", "- {full: {}}", "s.yaml, line 9: methods.0: each method is a name, or a mapping with 'name' and "),
         ("name: tickets\n", "", "s.yaml: name is missing"),

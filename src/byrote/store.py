@@ -296,10 +296,16 @@ class Manifest(BaseModel):
     """Folder of the store, relative to the manifest's own folder where it lies inside it."""
     attacks: list[dict[str, Any]]
     """{"name": ..., settings...} as given, in the study's order."""
+    controls: list[dict[str, Any]] = []
+    """Attacks that read no model, which every study is given."""
     utility: list[dict[str, Any]]
     cells: list[Cell]
+    positive_control: Cell | None = None
+    """A run that over-fits a few members, on which every attack must see that they were trained on."""
     splits: dict[str, dict[str, int]] = {}
     """Per seed: number of records per split, and of dropped ones as "dropped: <reason>"."""
+    split_folders: dict[str, str] = {}
+    """Per seed: the folder of the store that holds the split, and what was scored without a model."""
     warnings: list[str] = []
     environment: dict[str, Any] = {}
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from byrote.audit.interval import few_seeds
 from byrote.audit.null import permutation_null
 from byrote.report.accounts import banners
+from byrote.report.controls import broken_splits, unseen
 from byrote.report.evidence import Evidence
 from byrote.report.limits import crossed
 from byrote.report.measures import Attack, label, level_label, unknown
@@ -35,6 +36,8 @@ def _name(cell: Cell) -> str:
 def all_warnings(evidence: Evidence, rows: Sequence[Row]) -> list[str]:
     """Every warning once, the study's own first, in plain sentences."""
     found = [
+        *broken_splits(evidence, rows),
+        *unseen(evidence),
         *banners(evidence),
         *crossed(evidence, rows),
         *evidence.manifest.warnings,

@@ -40,6 +40,8 @@ def cell_rows(evidence: Evidence, cell: Cell) -> Iterator[Row]:
     """Membership, utility and cost of one cell at every epoch measured; of a private one its account too."""
     epochs = evidence.epochs(cell)
     for epoch in epochs:
+        for attack in evidence.controls if cell.method == "none" else ():
+            yield from membership_rows(evidence, evidence.split_cell(cell), attack, epoch)
         for attack in evidence.attacks:
             if not (attack.null_is_stated and cell.method == "none"):
                 for slice_ in ("", *evidence.slices(cell.seed)):

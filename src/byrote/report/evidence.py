@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from byrote.report.measures import Attack, Poisoning, Utility, attacks_of, poisonings_of, utilities_of
+from byrote.report.measures import Attack, Poisoning, Utility, attacks_of, controls_of, poisonings_of, utilities_of
 from byrote.report.pieces import SETS, Column, Part, Pieces, Series, read_all, read_splits
 from byrote.store import Cell, Manifest
 from byrote.types import MISLABELLED, Floats
@@ -25,6 +25,8 @@ class Evidence:
     attacks: tuple[Attack, ...]
     utilities: tuple[Utility, ...]
     poisonings: tuple[Poisoning, ...] = ()
+    controls: tuple[Attack, ...] = ()
+    """Attacks that read no model: what they tell apart, the split itself does."""
     nulls: dict[tuple[int, str, Attack, str], dict[str, float | None]] = field(default_factory=dict)
     """What `base_nulls` has measured so far: every method of a seed shares them."""
     parts: dict[tuple[int, str, str], Part] = field(default_factory=dict)
@@ -41,7 +43,12 @@ class Evidence:
             attacks=tuple(attacks_of(manifest)),
             utilities=tuple(utilities_of(manifest)),
             poisonings=tuple(poisonings_of(manifest)),
+            controls=tuple(controls_of(manifest)),
         )
+
+    def split_cell(self, base: Cell) -> Cell:
+        """What holds the scores that were made without a model, in place of the untuned model's run."""
+        return base.model_copy(update={"run_id": self.manifest.split_folders.get(str(base.seed), base.run_id)})
 
     def part(self, seed: int, split: str) -> Part:
         return self.splits.get(seed, {}).get(split, NO_PART)

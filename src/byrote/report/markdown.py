@@ -26,7 +26,9 @@ from byrote.report.wrong_labels import wrong_labels_of
 def report_markdown(results: Results) -> str:
     """The whole page. Names and messages of the study are escaped, so that they cannot break a table."""
     summary, manifest = Summary(results), results.manifest
-    parts = [f"# {plain(manifest.name)}", f"*{plain(manifest.question)}*", *(escaped(line) for line in answer(summary))]
+    parts = [f"# {plain(manifest.name)}", f"*{plain(manifest.question)}*"]
+    parts += [f"**{plain(banner)}**" for banner in results.broken_splits]
+    parts += [escaped(line) for line in answer(summary)]
     parts += ["## Methods side by side", _about(summary), _summary_table(summary), _verdicts(summary)]
     if len(results.evidence.attacks) > 1 and summary.findings:
         header = ["method", *(attack.label for attack in results.evidence.attacks)]
@@ -49,8 +51,8 @@ def report_markdown(results: Results) -> str:
     if results.failed:
         lines = [[cell.method, cell.settings, str(cell.seed), cell.error] for cell in results.failed]
         parts += ["## What failed", _table(["method", "settings", "seed", "why"], lines)]
-    if results.null_ranges:
-        parts += ["## The null", _bullets(results.null_ranges)]
+    if results.controls:
+        parts += ["## Controls", _bullets(results.controls)]
     if results.warnings:
         parts += ["## Before you trust a number", _bullets(results.warnings)]
     parts += ["## What was run", _made_with(results)]

@@ -66,9 +66,23 @@ class Utility:
 
 
 def attacks_of(manifest: Manifest) -> list[Attack]:
-    """The membership attacks in the study's order."""
+    """The membership attacks in the study's order, without those that read no model."""
+    return _attacks([spec for spec in manifest.attacks if not _blind(spec)])
+
+
+def controls_of(manifest: Manifest) -> list[Attack]:
+    """The attacks that read no model."""
+    specs = [spec for spec in manifest.attacks if _blind(spec)]
+    return _attacks(specs + [spec for spec in manifest.controls if spec not in specs])
+
+
+def _blind(spec: Mapping[str, Any]) -> bool:
+    return bool(getattr(_component("attack", spec), "blind", False))
+
+
+def _attacks(specs: Sequence[Mapping[str, Any]]) -> list[Attack]:
     found = []
-    for spec in manifest.attacks:
+    for spec in specs:
         component = _component("attack", spec)
         if component is None:
             found.append(Attack(str(spec.get("name", "")), _plain(spec)))

@@ -190,6 +190,8 @@ def read_all(manifest: Manifest, folder: Path) -> dict[str, Pieces]:
     store = manifest.store(folder)
     wanted = {cell.base_run_id for cell in manifest.cells}
     done = [cell for cell in manifest.cells if cell.status == "done"]
+    wanted |= set(manifest.split_folders.values())
+    wanted |= {cell.run_id for cell in [manifest.positive_control] if cell is not None and cell.status == "done"}
     wanted |= {run_id for cell in done for run_id in (cell.run_id, *cell.nulls.values())}
     return {run_id: read_pieces(store.run(run_id)) for run_id in sorted(wanted)}
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from byrote.report.accounts import banners
 from byrote.report.checks import all_warnings, null_ranges
+from byrote.report.controls import broken_splits, control_sentences
 from byrote.report.estimates import all_rows
 from byrote.report.evidence import Evidence
 from byrote.report.limits import crossed
@@ -64,6 +65,16 @@ class Results:
     def banners(self) -> list[str]:
         """Those of the warnings that must stand before any epsilon; none where nothing is private."""
         return [*banners(self.evidence), *crossed(self.evidence, self.rows)]
+
+    @cached_property
+    def broken_splits(self) -> list[str]:
+        """What must stand before every membership number: splits that are not random."""
+        return broken_splits(self.evidence, self.rows)
+
+    @cached_property
+    def controls(self) -> list[str]:
+        """What the controls came to, in plain sentences."""
+        return [*control_sentences(self.evidence, self.rows), *self.null_ranges]
 
     @cached_property
     def null_ranges(self) -> list[str]:

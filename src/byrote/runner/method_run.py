@@ -15,6 +15,7 @@ from byrote.runner.environment import DECISIVE, versions
 from byrote.runner.one import ENVIRONMENT, Run, Wanted
 from byrote.store import identity
 from byrote.study import Experiment
+from byrote.study.model import CONTROL_MEMBERS
 from byrote.study.privacy import Privacy
 from byrote.types import Diverged, Record, Splits, StudyError, TokenStats, text_key
 
@@ -78,6 +79,8 @@ class MethodRun(Run, ABC):
         part, members = self.experiment.trains_on, splits.members
         if self.experiment.shadow is not None:
             members = half_of(splits.members + splits.nonmembers, self.seed("shadow's half"))
+        if part == "few members":
+            return members[:CONTROL_MEMBERS]
         if part == "rightly labelled":
             members = tuple(record for record in members if record.truth is None)
         elif part == "relabelled":

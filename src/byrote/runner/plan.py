@@ -13,6 +13,7 @@ from byrote.data.split import sizes
 from byrote.methods.base import Method
 from byrote.registry import Component
 from byrote.runner.context import Context
+from byrote.runner.controls import control_rate
 from byrote.runner.generations import read_generations, spelled
 from byrote.runner.in_context import run_of
 from byrote.runner.method_run import MethodRun
@@ -26,7 +27,7 @@ from byrote.runner.weights import WEIGHTS
 from byrote.store import Store, Trial
 from byrote.study import Study, load_study
 from byrote.study.fields import Part
-from byrote.study.model import TRAINING_OF, trains
+from byrote.study.model import CONTROL_MEMBERS, TRAINING_OF, trains
 from byrote.study.privacy import PrivacyLevel, label_of
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ class Step:
     """"done", "diverged", "goes on" (it was interrupted), "to train", "to score" (where nothing is trained) or
     "to generate" (with what is kept)."""
     purpose: str
-    """"run", "trial" for one rate of `learning_rate: auto`, or "null ..." of wrong labels."""
+    """"run", "trial" for one rate of `learning_rate: auto`, "null ..." of wrong labels,
+    "shadow ..." of attacks, or "positive control"."""
     seconds: float | None
     """Expected, from runs of the same method and model in the store; None where there are none."""
 
@@ -108,7 +110,19 @@ def plan(
     sizes(len(context.data.records), data.members, data.nonmembers, data.validation, data.test)  # are there enough?
     speeds = _seconds_per_epoch(runs, context.model.fingerprint)
     steps = (step for cell in study.cells() for step in _steps(study, context, speeds, *cell))
-    return Plan(study, tuple(steps))
+    return Plan(study, (*_control_steps(study, context, speeds), *steps))
+
+
+def _control_steps(study: Study, context: Context, speeds: dict[str, float]) -> Iterator[Step]:
+    """The positive control, where the study wants one."""
+    method, seed = study.control(), study.seeds[0]
+    if isinstance(method, Method):
+        rate = control_rate(study, method)
+        run = _run(study, context, method, "none", seed, rate, "few members")
+        per_member = speeds.get(method.name)
+        seconds = None if per_member is None else per_member * run.experiment.epochs * CONTROL_MEMBERS
+        label = f"{method.name} {method.settings()}".strip()
+        yield Step(label, "none", seed, rate, run.id, _state(run, trial=True), "positive control", seconds)
 
 
 def waiting_cells(study: Study, context: Context) -> list[int]:

@@ -22,10 +22,11 @@ from byrote.attacks.base import (
 from byrote.attacks.fitted import FittedAttack, score_set
 from byrote.registry import Component
 from byrote.runner import tables
+from byrote.runner.context import Context
 from byrote.runner.generations import read_generations, spelled
 from byrote.runner.one import Run
-from byrote.runner.queries import read_answers
-from byrote.store import identity
+from byrote.runner.queries import NO_ANSWER, read_answers
+from byrote.store import RunFolder, identity
 from byrote.types import Record, Scores, Splits, TokenStats, Unscorable, text_key
 from byrote.utility.base import Observation, Utility
 from byrote.utility.generated import Generated
@@ -115,30 +116,53 @@ def ensure_scores(
     asked = splits.members + splits.nonmembers
     witnesses = [Witness(run, base, epoch, background, shadows, asked) for epoch in epochs]
     everything = [one for attack in attacks for one in (attack, *attack.weaker())]
-    return _ensure(everything, asked, witnesses, members=len(splits.members))
+    return score_records(everything, asked, witnesses, members=len(splits.members))
 
 
 def ensure_poisoning(run: Run, measures: Sequence[PoisoningMeasure], records: Sequence[Record], epochs: range) -> bool:
     """Add what is missing of these measures on records that carry the label to be judged; whether anything was."""
-    return _ensure(measures, records, [Witness(run, run, epoch) for epoch in epochs])
+    return score_records(measures, records, [Witness(run, run, epoch) for epoch in epochs])
 
 
-def _ensure(
+def ensure_blind(context: Context, attacks: Sequence[FittedAttack], seed: int) -> bool:
+    """Add what is missing of attacks that read no model to the folder of a seed's split; whether anything was."""
+    import pyarrow as pa
+
+    splits, folder = context.splits(seed), context.split_folder(seed)
+    asked, of = splits.members + splits.nonmembers, context.background(seed).of
+    known = _keys(_current(folder, SCORES, "attack", attacks), "attack")
+    rows: list[dict[str, Any]] = []
+    for attack in attacks:
+        if _unknown(known, 0, attack.name, attack.settings(), asked):
+            evidence = [Evidence(record, NO_ANSWER, of=of) for record in asked]
+            rows += _score_rows(attack, 0, evidence, len(splits.members), ())
+    replaced = {(0, attack.name, attack.settings()) for attack in attacks} if rows else set()
+    return _append(folder, SCORES, rows, "attack", {"score": pa.float64()}, attacks, replaced=replaced)
+
+
+def score_records(
     attacks: Sequence[Attack], asked: Sequence[Record], witnesses: Sequence[Witness], *, members: int = 0
 ) -> bool:
-    """The first `members` of the records asked about are the members, of which fitted attacks learn."""
+    """Add what is missing of these attacks on these records, by each witness; whether anything was.
+
+    The first `members` of the records asked about are the members, of which fitted attacks learn.
+    """
     import pyarrow as pa
 
     if not witnesses:
         return False
     run = witnesses[0].run
-    known = _keys(_current(run, SCORES, "attack", attacks), "attack")
+    known = _keys(_current(run.folder, SCORES, "attack", attacks), "attack")
     rows: list[dict[str, Any]] = []
     fitted: set[Series] = set()
     for witness in witnesses:
         for attack in attacks:
             epoch = witness.epoch
-            if (epoch == 0 and attack.null_is_stated) or (attack.at_the_end and witness is not witnesses[-1]):
+            if (
+                attack.blind
+                or (epoch == 0 and attack.null_is_stated)
+                or (attack.at_the_end and witness is not witnesses[-1])
+            ):
                 continue
             records: Sequence[Record] = _unknown(known, epoch, attack.name, attack.settings(), asked)
             if not records:
@@ -148,7 +172,7 @@ def _ensure(
                 fitted.add((epoch, attack.name, attack.settings()))
             evidence = [witness.of(attack, record) for record in records]
             rows += _score_rows(attack, epoch, evidence, members, witness.population(attack))
-    return _append(run, SCORES, rows, "attack", {"score": pa.float64()}, attacks, replaced=fitted)
+    return _append(run.folder, SCORES, rows, "attack", {"score": pa.float64()}, attacks, replaced=fitted)
 
 
 def _score_rows(
@@ -183,7 +207,7 @@ def ensure_utility(run: Run, measures: Sequence[Utility], splits: Splits, epochs
     """Add to the run's measurements what is missing of these utility measures on the test records."""
     import pyarrow as pa
 
-    known = _keys(_current(run, UTILITY, "utility", measures), "utility")
+    known = _keys(_current(run.folder, UTILITY, "utility", measures), "utility")
     rows: list[dict[str, Any]] = []
     for epoch in epochs:
         stats: dict[str, TokenStats] = {}
@@ -210,7 +234,7 @@ def ensure_utility(run: Run, measures: Sequence[Utility], splits: Splits, epochs
                     rows.append({**row, "statistics": measure.measure(seen), "reason": ""})
                 except Unscorable as unscorable:
                     rows.append({**row, "statistics": [], "reason": str(unscorable)})
-    return _append(run, UTILITY, rows, "utility", {"statistics": pa.list_(pa.float64())}, measures)
+    return _append(run.folder, UTILITY, rows, "utility", {"statistics": pa.list_(pa.float64())}, measures)
 
 
 def _read_for(record: Record, stats: TokenStats, labels: Sequence[str]) -> TokenStats:
@@ -231,11 +255,11 @@ def made_by(component: Component) -> str:
     return identity({"code": code, "settings": component.model_dump(mode="json")})
 
 
-def _current(run: Run, file: str, kind: str, components: Sequence[Component]) -> Any | None:
+def _current(folder: RunFolder, file: str, kind: str, components: Sequence[Component]) -> Any | None:
     """The stored rows, without those that these components made before they were changed."""
     import pyarrow as pa
 
-    table = run.folder.read_table(file)
+    table = folder.read_table(file)
     if table is None or not {"made_by", NUMBERS[kind]} <= set(table.column_names):
         return None  # of an earlier byrote
     makes = {(component.name, component.settings()): made_by(component) for component in components}
@@ -257,7 +281,7 @@ def _unknown(
 
 
 def _append(
-    run: Run,
+    folder: RunFolder,
     name: str,
     rows: list[dict[str, Any]],
     kind: str,
@@ -272,12 +296,12 @@ def _append(
         return False
     texts = {"settings": pa.string(), "made_by": pa.string(), "record_id": pa.string()}
     schema = pa.schema({"epoch": pa.int32(), kind: pa.string(), **texts, **numbers, "reason": pa.string()})
-    with run.folder.locked():
-        table = _current(run, name, kind, components)  # again: another study of this store may have added to it
+    with folder.locked():
+        table = _current(folder, name, kind, components)  # again: another study of this store may have added to it
         if table is not None and replaced:
             series = zip(*(table[column].to_pylist() for column in ("epoch", kind, "settings")), strict=True)
             table = table.filter(pa.array([one not in replaced for one in series], pa.bool_()))
         known = _keys(table, kind)
         new = [row for row in rows if (row["epoch"], row[kind], row["settings"], row["record_id"]) not in known]
-        run.folder.write_table(name, tables.merged(table, new, schema))
+        folder.write_table(name, tables.merged(table, new, schema))
     return True

@@ -17,6 +17,7 @@ from byrote.report.results import Results
 from byrote.report.write import write_report
 from byrote.runner import tables
 from byrote.runner.context import Context
+from byrote.runner.controls import blind_attacks, positive_control
 from byrote.runner.environment import describe
 from byrote.runner.generations import cut_off
 from byrote.runner.in_context import run_of
@@ -24,7 +25,7 @@ from byrote.runner.method_run import MethodRun
 from byrote.runner.one import BaseRun, Run, Wanted
 from byrote.runner.progress import Progress
 from byrote.runner.rates import best_rate, beyond, next_rate, trial_part
-from byrote.runner.scores import ShadowRun, ensure_poisoning, ensure_scores, ensure_utility
+from byrote.runner.scores import ShadowRun, ensure_blind, ensure_poisoning, ensure_scores, ensure_utility
 from byrote.store import Cell, Locked, Manifest, Store, Trial, atomic_path, sweep
 from byrote.study import Study, as_spec, load_study
 from byrote.study.fields import Part
@@ -81,6 +82,8 @@ class StudyRun:
         self.context = Context(study, folder, store, progress)
         self.base = BaseRun(self.context, study.base(model=self.context.model.fingerprint, data=self._data))
         self.cells: list[Cell] = []
+        self.control: Cell | None = None
+        self.controls = blind_attacks() if study.attacks_of("membership") else []
         self.worked = 0
         self.beside_others = False
         """Whether other processes do cells of the same study: a run that one of them holds is no failure."""
@@ -99,6 +102,8 @@ class StudyRun:
         (self.out / ERRORS).unlink(missing_ok=True)
         for seed in study.seeds:
             self._base_cell(seed, splits)
+        self._manifest(splits).write(self.out)
+        self.control = positive_control(self)
         self._manifest(splits).write(self.out)
         answered = self._by_workers(splits, jobs) if jobs > 1 else {}
         for number, (method, privacy, seed) in enumerate(planned):
@@ -119,6 +124,7 @@ class StudyRun:
         queries = [query for number in splits for query in self.context.queries(number)]
         self.worked += self.base.ensure(Wanted(everything, tuple(prompts.values()), queries))
         self._score(self.base, seed, range(1), self.study.attacks_of("membership"))
+        self.worked += ensure_blind(self.context, self.controls, seed)
         self._poisoning(self.base, self.context.mislabelled(seed), range(1))
         self.cells.append(Cell(method="none", family="none", seed=seed, run_id=self.base.id, base_run_id=self.base.id))
 
@@ -310,8 +316,11 @@ class StudyRun:
             study=study.model_dump(mode="json"),
             runs=self._relative_store(),
             attacks=[as_spec(attack) for attack in study.attacks],
+            controls=[as_spec(attack) for attack in self.controls],
             utility=[as_spec(measure) for measure in study.utility],
+            positive_control=self.control,
             cells=self.cells,
+            split_folders={str(seed): context.split_folder(seed).id for seed in splits},
             splits={str(seed): _sizes(part) for seed, part in splits.items()},
             warnings=self._warnings(),
             environment=describe(context.device),

@@ -15,9 +15,9 @@ Null = Literal["left-out", "rightly-labelled"]
 """A training that cannot have learned wrong labels: without these records, or with their true labels."""
 
 
-Part = Literal["members", "rightly labelled", "relabelled", "test"]
-"""What a run trains on: its members, those of them without a wrong label, all of them under their true labels, or (a
-private trial) the test records."""
+Part = Literal["members", "rightly labelled", "relabelled", "test", "few members"]
+"""What a run trains on: its members, those of them without a wrong label, all of them under their true labels, (a
+private trial) the test records, or (the positive control) a few of the members."""
 
 
 def _reads(room: str) -> BeforeValidator:

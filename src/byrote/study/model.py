@@ -11,15 +11,7 @@ import json
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    SerializerFunctionWrapHandler,
-    ValidationInfo,
-    field_validator,
-    model_serializer,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from byrote.registry import Component, Settings, make
 from byrote.study.fields import (
@@ -108,6 +100,9 @@ POISONING = ("mislabelled-prediction", "mislabelled-loss")
 UTILITY = {"tokens": ("perplexity",), "labels": ("accuracy", "macro-f1", "cross-entropy")}
 
 
+CONTROL_MEMBERS, CONTROL_EPOCHS = 50, 20
+"""How many members the positive control trains on, and how often."""
+
 NOT_IN_A_RUN = {"learning_rate": None, "private_learning_rate": None, "private": True}
 """Fields of a method that the experiment holds itself, or that only say which experiments there are."""
 
@@ -154,6 +149,8 @@ class Study(Training):
     nulls: Annotated[list[Null], BeforeValidator(_as_list)] = ["left-out", "rightly-labelled"]
     """What mislabelled records are judged against, besides the untuned model: a training without them, and one with
     their true labels. Each is as dear as the run itself."""
+    positive_control: bool = True
+    """Whether a few members are over-fitted besides, to see that the attacks would see it."""
     keep: Literal["adapters", "all", "none"] = "adapters"
     device: str = "auto"
 
@@ -244,6 +241,13 @@ class Study(Training):
         """Those attacks that measure "membership", or "poisoning"."""
         return [attack for attack in self.attacks if getattr(type(attack), "kind", "") == kind]
 
+    def control(self) -> Component | None:
+        """The method that over-fits: full tuning, or the study's first method that moves weights of the model."""
+        if not self.positive_control or not self.attacks_of("membership"):
+            return None
+        able = [method for method in self.methods if trains(method) and method.family == "parameter"]  # type: ignore[attr-defined]
+        return next((method for method in able if method.name == "full"), able[0] if able else make("method", "full"))
+
     def shadows_of(self, method: Component) -> int:
         """How many shadow models of a method its attacks need; none of one that trains nothing."""
         return max((attack.trainings for attack in self.attacks_of("membership")), default=0) if trains(method) else 0
@@ -287,6 +291,8 @@ class Study(Training):
     ) -> Experiment:
         """The experiment of one cell; `model` and `data` are the fingerprints of what was loaded."""
         settings = {name: getattr(self, name) for name in Training.model_fields}
+        if trains_on == "few members":
+            settings |= {"epochs": CONTROL_EPOCHS, "early_stop": None, "max_steps": None}
         if not trains(method):
             settings = {name: settings[name] for name in UNTRAINED} | {"epochs": 1}
         return Experiment(
@@ -352,14 +358,8 @@ class Experiment(Training):
     seed: int
     trains_on: Part = "members"
     """"test" for a private method's learning-rate trials, which may not touch the private records."""
-    shadow: int | None = None
+    shadow: int | None = Field(default=None, exclude_if=lambda number: number is None)  # others keep their identity
     """Which shadow model it is: one that is trained on half of the members and nonmembers, drawn at random."""
-
-    @model_serializer(mode="wrap")
-    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # What is no shadow keeps the identity that it had before there were any.
-        written: dict[str, Any] = write(self)
-        return {name: value for name, value in written.items() if name != "shadow" or value is not None}
 
     @property
     def members(self) -> int:

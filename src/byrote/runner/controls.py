@@ -1,0 +1,69 @@
+"""Runs and attacks that every study has besides: they say whether its other numbers can be trusted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from byrote.attacks.base import Attack
+from byrote.attacks.fitted import FittedAttack
+from byrote.methods.base import Method
+from byrote.registry import discover, make
+from byrote.runner.in_context import run_of
+from byrote.runner.one import Wanted
+from byrote.runner.scores import Witness, score_records
+from byrote.store import Cell, Locked
+from byrote.study import Study
+from byrote.study.model import CONTROL_MEMBERS
+from byrote.types import ByroteError, Query
+
+if TYPE_CHECKING:
+    from byrote.runner.study import StudyRun
+
+
+def blind_attacks() -> list[FittedAttack]:
+    """Attacks that read no model."""
+    blind = [name for name, kind in discover("attack").items() if issubclass(kind, Attack) and kind.blind]
+    found = [make("attack", name) for name in blind]
+    return [one for one in found if isinstance(one, FittedAttack)]
+
+
+def control_rate(study: Study, method: Method) -> float:
+    """The study's own rate for the method, or the middle one of those that would be tried."""
+    rates = study.rates(method)
+    return rates[len(rates) // 2]
+
+
+def positive_control(study: StudyRun) -> Cell | None:
+    """Over-fit a few members of the first seed and attack them as all others; None where the study wants none.
+
+    An attack that does not see *that* sees nothing: what it does not find elsewhere says nothing then.
+    """
+    method, seed = study.study.control(), study.study.seeds[0]
+    if not isinstance(method, Method):
+        return None
+    context = study.context
+    rate = control_rate(study.study, method)
+    cell = Cell(
+        method=method.name, family=method.family, settings=method.settings(), seed=seed, run_id="",
+        base_run_id=study.base.id, learning_rate=rate,
+    )  # fmt: skip
+    experiment = study.study.experiment(
+        method, "none", seed, rate, model=context.model.fingerprint, data=context.data.fingerprint,
+        trains_on="few members",
+    )  # fmt: skip
+    run = run_of(context, experiment, method, "positive control")
+    splits = context.splits(seed)
+    few = replace(splits, members=splits.members[:CONTROL_MEMBERS], nonmembers=splits.nonmembers[:CONTROL_MEMBERS])
+    asked = few.members + few.nonmembers
+    attacks = [one for one in study.study.attacks_of("membership") if not (one.at_the_end or one.blind)]
+    try:
+        study.worked += run.ensure(splits, Wanted(queries=[Query(record) for record in (*asked, *few.test)]))
+        epoch = run.history()["epochs"]
+        witness = Witness(run, study.base, epoch, context.background(seed))
+        study.worked += score_records(attacks, asked, [witness], members=len(few.members))
+    except Locked:
+        raise
+    except ByroteError as error:
+        return cell.model_copy(update={"run_id": run.id, "status": "failed", "error": str(error)})
+    return cell.model_copy(update={"run_id": run.id, "notes": [f"{len(few.members)} members", f"{epoch} epochs"]})
