@@ -17,6 +17,7 @@ from byrote.report.pieces import SETS
 from byrote.report.poisoning_rows import poisoning_rows
 from byrote.report.privacy_rows import account_rows, versus_rows
 from byrote.report.rows import COSTS, RATES, Row, blank_row, filled
+from byrote.report.shadow_rows import against_plain, with_shadows
 from byrote.report.utility_rows import utility_row
 from byrote.store import Cell
 from byrote.types import Estimate
@@ -43,12 +44,17 @@ def cell_rows(evidence: Evidence, cell: Cell) -> Iterator[Row]:
         for attack in evidence.controls if cell.method == "none" else ():
             yield from membership_rows(evidence, evidence.split_cell(cell), attack, epoch)
         for attack in evidence.attacks:
-            if not (attack.null_is_stated and cell.method == "none"):
+            too_early = attack.at_the_end and epoch != epochs[-1]
+            if not (attack.null_is_stated and cell.method == "none") and not too_early:
                 for slice_ in ("", *evidence.slices(cell.seed)):
                     yield from membership_rows(evidence, cell, attack, epoch, slice_)
         for utility in evidence.utilities:
             if epoch == epochs[-1] or not utility.last_epoch_only:
                 yield utility_row(evidence, cell, utility, epoch)
+    for attack in with_shadows(evidence.attacks) if cell.method != "none" and epochs else ():
+        for fewer in attack.weaker:
+            yield from membership_rows(evidence, cell, fewer, epochs[-1])
+        yield against_plain(evidence, cell, attack, epochs[-1])
     yield from poisoning_rows(evidence, cell)
     yield from cost_rows(evidence, cell, epochs[-1] if epochs else None)
     yield from versus_rows(evidence, cell)

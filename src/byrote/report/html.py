@@ -22,6 +22,7 @@ from byrote.report.palette import DARK, LIGHT, styles, variables
 from byrote.report.privacy import privacy_of
 from byrote.report.results import Results
 from byrote.report.run_facts import RunFacts
+from byrote.report.shadow_curve import strength_of
 from byrote.report.summary import Summary
 from byrote.report.tables import (
     attack_lines,
@@ -45,6 +46,7 @@ TITLES = {
     "epochs": "Leakage as training goes on",
     "roc": "How many members are found, and at what cost in false alarms",
     "scores": "What the attack sees",
+    "shadows": "What more shadow models find",
 }
 
 
@@ -69,6 +71,7 @@ def report_html(results: Results) -> str:
             marks={one.label: style.svg for one, style in look.items()},
             verdicts={verdict: VERDICTS[verdict] for verdict in VERDICTS if verdict in shown},
             attack_lines=attack_lines(summary),
+            strength=strength_of(summary),
             privacy=privacy_of(summary),
             wrong_labels=wrong_labels_of(summary),
             costs=cost_lines(summary),

@@ -8,6 +8,7 @@ from byrote.report.answer import VERDICTS, answer
 from byrote.report.findings import Verdict
 from byrote.report.privacy import Privacy, PrivacyLine, privacy_of
 from byrote.report.results import Results
+from byrote.report.shadow_curve import strength_of
 from byrote.report.summary import Summary
 from byrote.report.tables import (
     Column,
@@ -34,6 +35,10 @@ def report_markdown(results: Results) -> str:
         header = ["method", *(attack.label for attack in results.evidence.attacks)]
         lines = [[line.label, *map(_cell, line.values)] for line in attack_lines(summary)]
         parts += ["## Every attack", "AUC at the last epoch [95% interval].", _table(header, lines)]
+    if strength := strength_of(summary):
+        lines = [[line.label, *map(_cell, line.values)] for line in strength.lines]
+        parts += ["## What more shadow models find", strength.about]
+        parts += [_table(["method and attack", *_heads(strength.columns)], lines)]
     if wrong := wrong_labels_of(summary):
         lines = [[line.label, *map(_cell, line.values)] for line in wrong.lines]
         parts += ["## Wrong labels", wrong.about, _table(["method", *_heads(wrong.columns)], lines)]
