@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import kstest
 
 from byrote.attacks.base import Evidence
 from byrote.attacks.fitted import score_set
@@ -13,6 +14,7 @@ from byrote.attacks.membership.dataset_inference import SHARES, DatasetInference
 from byrote.attacks.membership.ensemble import OF_LABELS, OF_TOKENS, Ensemble, attack_of
 from byrote.audit.delong import auc_estimate
 from byrote.audit.roc import auc
+from byrote.audit.set_level import set_level_p_value
 from byrote.registry import make
 from byrote.types import Record, StudyError
 from evidence import many, one, stats
@@ -112,8 +114,8 @@ def test_what_one_record_does_not_show_a_set_does() -> None:
     members, others = values[:300], values[300:]
     loss = np.array([attack_of("loss").score(each) for each in evidence])
     assert auc(loss[:300], loss[300:]) < 0.6 < auc(members, others)
-    z = (members.mean() - others.mean()) / math.sqrt(members.var() / 300 + others.var() / 300)
-    assert z > 6  # a p-value below 1e-9
+    p = set_level_p_value(members, others).value
+    assert p is not None and p < 1e-9
 
 
 # --- both ----------------------------------------------------------------------------------------
@@ -121,23 +123,27 @@ def test_what_one_record_does_not_show_a_set_does() -> None:
 
 @pytest.mark.parametrize("attack", [Ensemble(), DatasetInference()], ids=lambda attack: str(attack.name))
 def test_noise_is_at_chance_at_the_nominal_rate(attack: Fitted) -> None:
-    """200 splits of the same texts, of which nothing was learned: whoever was a member is drawn anew each time."""
+    """200 splits of records whose features hang together, as those of texts do, and say nothing of membership."""
     evidence, _ = sides(0.0, 60, attack)
-    rows = {one.record.id: attack.features(one) for one in evidence}
-    rng, inside, splits = np.random.default_rng(2), 0, 200
+    width, rng = len(attack.features(evidence[0])), np.random.default_rng(2)
+    rows: dict[str, np.ndarray] = {}
 
     class Remembered(type(attack)):  # type: ignore[misc]
         def features(self, evidence: Evidence) -> np.ndarray:
             return rows[evidence.record.id]
 
-    quick = Remembered()
+    quick, inside, splits, p_values = Remembered(), 0, 200, []
     for _ in range(splits):
+        drawn = rng.normal(size=(120, 3)) @ rng.normal(size=(3, width)) + 0.1 * rng.normal(size=(120, width))
+        rows |= {one.record.id: row for one, row in zip(evidence, drawn, strict=True)}
         labels = rng.permutation(120) < 60
         scores = score_set(quick, evidence, labels.tolist())
         assert not any(scores.reasons)
         estimate = auc_estimate(scores.values[labels], scores.values[~labels])
         assert estimate.low is not None and estimate.high is not None
         inside += estimate.low <= 0.5 <= estimate.high
+        p_values.append(set_level_p_value(scores.values[labels], scores.values[~labels]).value)
+    assert kstest(p_values, "uniform").pvalue > 1e-3  # and the p-value of the set is one
     assert inside > 0.95 * splits - 3.5 * math.sqrt(splits * 0.95 * 0.05)
 
 

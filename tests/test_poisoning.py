@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from byrote.audit.comparison import size_within
 from byrote.audit.interval import difference_of_estimates, difference_of_means, difference_of_rates
 from byrote.report.markdown import report_markdown
 from byrote.report.poisoning_rows import CONTROL, MIRRORED
@@ -17,9 +18,7 @@ from byrote.report.results import Results
 from byrote.report.rows import Row
 from byrote.report.summary import Summary
 from byrote.report.wrong_labels import (
-    MARGIN,
     PoisoningIndex,
-    _seeds_needed,
     excess_sentences,
     standard_error,
     wrong_labels_of,
@@ -241,7 +240,7 @@ def test_seeds_are_pooled_and_privacy_is_compared(tmp_path: Path, monkeypatch: p
     row = index.get(private, measure, "share-vs-left-out")
     assert section is not None and row is not None and row.low is not None and row.high is not None
     statements = " ".join(section.statements)
-    inside = row.low >= -MARGIN and row.high <= MARGIN
+    inside = row.low >= -0.05 and row.high <= 0.05
     assert ("lies within ±0.05 of 0" in statements) == inside
     assert ("Neither an excess nor its absence" in statements) == (not inside and row.low <= 0 <= row.high)
 
@@ -309,8 +308,9 @@ def test_the_seeds_that_it_would_take() -> None:
     """Three seeds with a spread of 0.036 have a half-width of 0.09; 0.05 takes five: t(4) 0.036 / sqrt(5) = 0.045."""
     half = 4.3027 * 0.036 / 3**0.5
     assert half == pytest.approx(0.0894, abs=1e-3)
-    assert _seeds_needed(3, half, 0.05) == 5
-    assert _seeds_needed(3, half, half) == 3
+    pooled = Estimate(0.0, -half, half, 3, "t-over-seeds", 0.0)
+    assert size_within(pooled, 0.05) == 5
+    assert size_within(pooled, half) == 3
 
 
 def test_two_untrained_models_differ_by_nothing() -> None:

@@ -12,8 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from byrote.report.answer import answer
+from byrote.report.markdown import report_markdown
 from byrote.report.results import SCORE_COLUMNS, Results
 from byrote.report.rows import COLUMNS
 from byrote.report.summary import Summary
@@ -92,6 +94,30 @@ def test_tpr_lets_no_more_nonmembers_through_than_it_says(folder: Path, results:
     thresholds = [t for t in sorted(members + nonmembers) if sum(n > t for n in nonmembers) <= 12]
     assert row.value == pytest.approx(sum(m > thresholds[0] for m in members) / len(members))
     assert row.null_value == pick(results, "tpr@fpr=0.1", method="none", name="loss", seed=0).value
+
+
+def test_partial_auc_and_balanced_accuracy_are_rows_of_every_attack(folder: Path, results: Results) -> None:
+    for name in ("loss", "reference"):
+        rows = {
+            metric: pick(results, metric, method="lora", name=name, epoch=5, seed=0)
+            for metric in ("partial-auc@fpr=0.1", "balanced-accuracy")
+        }
+        members, nonmembers = stored(folder, rows["balanced-accuracy"].run_id, name, 5, 0)
+        labels = [1] * len(members) + [0] * len(nonmembers)
+        truth = roc_auc_score(labels, members + nonmembers, max_fpr=0.1)
+        assert rows["partial-auc@fpr=0.1"].value == pytest.approx(truth)
+        best = max((1 + np.mean(np.array(members) > cut) - np.mean(np.array(nonmembers) > cut)) / 2 for cut in members)
+        found = rows["balanced-accuracy"]
+        assert found.value is not None and 0.5 < found.value <= best, "no better than the best threshold afterwards"
+        for metric, row in rows.items():
+            base = [x.value for x in results.rows if (x.metric, x.method, x.name, x.seed) == (metric, "none", name, 0)]
+            assert row.null_value == (base[0] if name == "loss" else 0.5)
+            assert pick(results, metric, method="lora", name=name, epoch=5, seed=None).n == 2
+    text = report_markdown(results)
+    assert (
+        "## The same attack by other measures" in text
+        and "Not resolved: TPR at 1% FPR needs 1000 nonmembers, has 120; " in text
+    )
 
 
 def test_an_attack_that_compares_with_the_base_has_a_stated_null_and_no_lift(results: Results) -> None:

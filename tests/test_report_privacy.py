@@ -149,7 +149,7 @@ def test_the_answer_says_what_each_level_changed(results: Results) -> None:
     (sentence,) = [line for line in answer(Summary(results)) if line.startswith("With ε 1")]
     assert row.value is not None and row.low is not None and row.high is not None and row.high < 0
     assert f"falls for **lora** by {-row.value:.3f} [{-row.high:.3f}, {-row.low:.3f}]" in sentence
-    assert "is not shown to change for **prompt-tuning** (difference " in sentence
+    assert "shows no resolved change for **prompt-tuning** (difference " in sentence
     assert "perplexity on test records is " in sentence and sentence.endswith("times as high.")
 
 

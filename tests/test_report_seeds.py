@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from byrote.audit.interval import pool_logs_over_seeds, pool_over_seeds
 from byrote.report.answer import answer
 from byrote.report.curves import pooled_roc, sides_of, spread_of_scores
 from byrote.report.figures import pictures
@@ -14,6 +15,7 @@ from byrote.report.html import report_html
 from byrote.report.markdown import report_markdown
 from byrote.report.results import Results
 from byrote.report.summary import Summary
+from byrote.types import Estimate
 from report_folder import build, pick
 
 ENDS = {0: 2, 1: 2, 2: 2, 3: 4}
@@ -33,7 +35,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
 def test_each_seeds_own_last_epoch_is_pooled(results: Results, metric: str, name: str) -> None:
     alone = [pick(results, metric, method="lora", name=name, seed=seed, epoch=end) for seed, end in ENDS.items()]
     (row,) = [row for row in results.rows if (row.metric, row.name, row.seed, row.epoch) == (metric, name, None, None)]
-    assert row.value == pytest.approx(np.mean([one.value for one in alone if one.value is not None]))
+    values = [one.value for one in alone if one.value is not None]
+    assert row.value == pytest.approx(np.exp(np.log(values).mean()) if metric == "perplexity" else np.mean(values))
     assert row.n == 4 and row.run_id == ""
     (found,) = Summary(results).tuned
     assert found.epoch is None
@@ -88,3 +91,15 @@ def test_seeds_that_failed_are_counted(tmp_path: Path) -> None:
     results = Results.read(tmp_path)
     assert "full has numbers of 1 of 2 seeds." in results.warnings
     assert "pooled over 1 to 2 seeds" in report_markdown(results)
+
+
+def test_perplexities_are_pooled_as_ratios_and_never_below_zero() -> None:
+    seeds = [Estimate(value, value / 1.1, value * 1.1, 100, "normal", 50.0) for value in (60.0, 62.0, 640.0)]
+    pooled = pool_logs_over_seeds(seeds)
+    logs = np.log([60.0, 62.0, 640.0])
+    half = 4.302653 * logs.std(ddof=1) / np.sqrt(3)
+    assert pooled.value == pytest.approx(np.exp(logs.mean()))
+    assert (pooled.low, pooled.high) == pytest.approx(
+        (np.exp(logs.mean() - half), np.exp(logs.mean() + half)), rel=1e-5
+    )
+    assert pooled.null_value == pytest.approx(50.0) and (pool_over_seeds(seeds).low or 0) < 0

@@ -65,7 +65,7 @@ def test_a_baseline_of_the_split_is_warned_of_and_not_taken_for_leakage(tmp_path
     assert any("has a baseline of its own" in line and "loss 0." in line for line in results.warnings)
     summary = Summary(results)
     assert {one.configuration.method: summary.verdict(one) for one in summary.tuned} == {
-        "full": "leaks", "prompt-tuning": "nothing shown",
+        "full": "leaks", "prompt-tuning": "at chance",  # its lift is next to nothing
     }  # fmt: skip
 
 
@@ -118,18 +118,60 @@ def test_copies_on_both_sides_are_named(tmp_path: Path) -> None:
     assert any("on both sides of the split" in line for line in Results.read(tmp_path).warnings)
 
 
-def test_the_answer_says_what_leaks_what_shows_nothing_and_how_far_that_reaches(tmp_path: Path) -> None:
+def test_the_answer_says_what_leaks_what_is_not_resolved_and_what_would_resolve_it(tmp_path: Path) -> None:
     build(tmp_path, members=200, epochs=4, test=40, attacks=("loss", "reference"))
     results = Results.read(tmp_path)
-    first, second, third, last = answer(Summary(results))
+    first, second, *compared, third, last = answer(Summary(results))
+    assert any("leaks less than **full**, **head** and **lora**" in sentence for sentence in compared)
     full = pick(results, "auc", method="full", name="reference", epoch=4)
     assert first.startswith("After 4 epochs, the reference attack can tell training records")
     assert f"**full** (AUC {full.value:.3f} [{full.low:.3f}, {full.high:.3f}])" in first
     assert "**head**" in first and "**lora**" in first and "null of 0.500" in first
-    assert "**prompt-tuning**" in second and "200 members and 200 nonmembers show nothing" in second
-    highs = [pick(results, "auc", method=m, name="reference", epoch=4).high for m in ("p-tuning", "prompt-tuning")]
-    assert f"{max(high for high in highs if high is not None):.3f} are not ruled out" in second
+    tuning = pick(results, "auc", method="prompt-tuning", name="reference", epoch=4)
+    assert tuning.value is not None and tuning.low is not None and tuning.high is not None
+    assert second.startswith("Not resolved for") and f"**prompt-tuning** (AUC {tuning.value:.3f} [" in second
+    assert "beyond ±0.05 of it, so neither leakage nor its absence is shown" in second
+    half, room = max(tuning.high - tuning.value, tuning.value - tuning.low), 0.05 - abs(tuning.value - 0.5)
+    if room > 0:
+        found = re.search(
+            r"\*\*prompt-tuning\*\* \(about ([\d,]+) members and nonmembers would show it, it has 400", second
+        )
+        assert found is not None
+        assert float(found[1].replace(",", "")) == pytest.approx(400 * (half / room) ** 2, rel=0.1)
     assert "perplexity" in third and "untuned model" in third and "nothing shown is not nothing there" in last
+
+
+def test_chance_is_claimed_within_the_margin_that_the_study_states(tmp_path: Path) -> None:
+    """The same scores are at chance by a wide margin, and not resolved by a narrow one."""
+    options = {"methods": ("prompt-tuning",), "attacks": ("reference",), "members": 300, "test": 10, "epochs": 1}
+    for margin, verdict in ((0.1, "at chance"), (0.02, "not resolved")):
+        manifest = build(tmp_path, **options)  # type: ignore[arg-type]
+        study = manifest.study | {"equivalence_margin": margin}
+        manifest.model_copy(update={"study": study}).write(tmp_path)
+        summary = Summary(Results.read(tmp_path))
+        assert summary.verdict(summary.tuned[0]) == verdict
+        sentences = " ".join(answer(summary))
+        assert (
+            f"within ±{margin:g} of the null" if verdict == "at chance" else f"beyond ±{margin:g} of it"
+        ) in sentences
+        assert f"±{margin:g}" in report_markdown(summary.results) and f"±{margin:g}" in report_html(summary.results)
+
+
+def test_an_auc_below_a_half_is_not_folded(tmp_path: Path) -> None:
+    """Members that look less trained on than nonmembers are a signal of their own."""
+    build(tmp_path, methods=("full",), attacks=("loss", "reference"), members=200, test=10, epochs=2)
+    path = tmp_path / "splits.parquet"
+    columns = pyarrow.parquet.read_table(path).to_pydict()
+    turned = {"member": "nonmember", "nonmember": "member"}
+    columns["split"] = [turned.get(split, split) for split in columns["split"]]
+    pyarrow.parquet.write_table(pa.table(columns), path)
+    results = Results.read(tmp_path)
+    row = pick(results, "auc", method="full", name="reference", epoch=2)
+    assert row.high is not None and row.high < 0.2
+    assert pick(results, "auc-lift", method="full", name="loss", epoch=2).value < 0  # type: ignore[operator]
+    summary = Summary(results)
+    assert summary.verdict(summary.tuned[0]) == "below null"
+    assert any("lies below the null" in sentence for sentence in answer(summary))
 
 
 @pytest.mark.parametrize(
@@ -139,7 +181,9 @@ def test_the_answer_says_what_leaks_what_shows_nothing_and_how_far_that_reaches(
         ((0.3, 1.0), [(0.6, 0.7), (0.65, 0.8)], "not resolved"),  # too few seeds for what each of them shows
         ((0.51, 0.53), [(0.45, 0.58), (0.46, 0.59)], "not resolved"),  # narrow by luck: no seed shows it
         ((0.51, 0.53), [(0.45, 0.58)] * 5, "leaks"),  # five seeds may be believed
-        ((0.4, 0.6), [(0.45, 0.58), (0.55, 0.6)], "nothing shown"),
+        ((0.4, 0.6), [(0.45, 0.58), (0.55, 0.6)], "not resolved"),  # too wide to call it chance
+        ((0.46, 0.54), [(0.42, 0.58), (0.45, 0.55)], "at chance"),
+        ((0.48, 0.54), [(0.51, 0.58), (0.505, 0.55)], "not resolved"),  # each seed shows more than both
         ((0.3, 0.4), [(0.3, 0.4), (0.35, 0.45)], "below null"),
     ],
 )
@@ -230,7 +274,7 @@ def test_the_terminal_table_shows_null_and_verdict_and_reads_no_markup(tmp_path:
     assert "[red]not red[/red]" in shown
     lines = summary_text(results).splitlines()
     assert [line.split()[0] for line in lines[1:]] == ["untuned", "full", "prompt-tuning"]
-    assert lines[2].endswith("leaks") and lines[3].endswith("nothing shown")
+    assert lines[2].endswith("leaks") and lines[3].endswith("not resolved")
     assert "0.500" in lines[2] and "1.38 M" in lines[2] and "[" in lines[2]
 
 

@@ -236,6 +236,15 @@ def test_every_number_of_shadows_has_its_rows(finished: tuple[Path, dict[str, in
     assert lines is not None and lines.counts == [2, 3, 4] and len(lines.traces) == 3
 
 
+def test_dataset_inference_gives_each_seed_a_p_value_and_no_mean_of_them(folder: Path, tmp_path: Path) -> None:
+    results = run(small(folder, attacks=["loss", "dataset-inference"], seeds=[0, 1]), tmp_path)
+    found = [row for row in results.rows if row.metric == "p-value"]
+    assert {(row.name, row.seed, row.epoch) for row in found} == {
+        ("dataset-inference", seed, epoch) for seed in (0, 1) for epoch in (1, 2)
+    }
+    assert all(row.value is not None and 0 <= row.value <= 1 and row.null_value == 0.5 for row in found)
+
+
 @pytest.mark.parametrize("step", [8, 14])
 def test_a_kill_in_a_shadow_costs_the_step_in_hand(
     finished: tuple[Path, dict[str, int]], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int

@@ -48,6 +48,19 @@ def error_of(path: Path, text: str, settings: list[str] | None = None) -> str:
 # --- good ones -----------------------------------------------------------------------------------
 
 
+def test_the_equivalence_margin_is_a_question_to_the_results_and_changes_no_run(study: Path) -> None:
+    made, _ = load_study(study)
+    wider, _ = load_study(study, ["equivalence_margin=0.1"])
+    assert (made.equivalence_margin, wider.equivalence_margin) == (0.05, 0.1)
+    for one in made.methods:
+        ids = [
+            of.experiment(one, "none", 0, 1e-3, model="m", data="d").model_dump_json() for of in (made, wider)
+        ]  # fmt: skip
+        assert ids[0] == ids[1]
+    assert "equivalence_margin" in error_of(study, GOOD + "equivalence_margin: 0\n")
+    assert "equivalence_margin" in error_of(study, GOOD + "equivalence_margin: 0.5\n")
+
+
 def test_a_study_means_what_it_says(study: Path) -> None:
     made, folder = load_study(study)
     assert folder == study.parent

@@ -141,6 +141,8 @@ class Attack(Component):
         """True where the null is 0.5 by construction, so that the untuned base model is not attacked to measure it."""
         return self.compares_with_base  # the base model ties with itself
 
+    of_sets: ClassVar[bool] = False
+    """Whether it is asked about the whole set too: then the report gives a p-value beside the rest."""
     blind: ClassVar[bool] = False
     """Whether it is a control that reads the records and no model: then it is run once, for every study."""
     least_tokens: ClassVar[int] = 1

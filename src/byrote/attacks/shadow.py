@@ -61,7 +61,7 @@ def likelihood(stats: TokenStats) -> float:
 class Shadows(Attack):
     """Abstract: the setting that all of them share, and what follows from it."""
 
-    access: ClassVar[str] = "log-probs, and training shadow models on such records"
+    access: ClassVar[str] = "log-probs and shadow models"
     needs: ClassVar[frozenset[Need]] = frozenset({"shadows"})
     reads: ClassVar[Literal["tokens", "labels", "both"]] = "both"
 
@@ -80,7 +80,7 @@ class Shadows(Attack):
     @property
     def cost(self) -> str:
         """In trainings."""
-        return f"1 pass, {self.shadows} trainings with 1 pass each"
+        return f"1 pass, {self.shadows} trainings"
 
     def weaker(self) -> Sequence[Attack]:
         """With 2, 4, 8, ... shadow models."""

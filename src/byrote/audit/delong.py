@@ -100,11 +100,14 @@ def auc_lift(
     member_groups: Sequence[str] | None = None,
     nonmember_groups: Sequence[str] | None = None,
     *,
+    against: str = "base model",
     level: float = 0.95,
     seed: int = 0,
     replicates: int = 2000,
 ) -> Estimate:
     """How far the AUC rose above that of the base model on the same records; null 0, n is M + N.
+
+    Or above that of any other model: `against` names it where it has no AUC.
 
     Element i of `members` and of `base_members` is the same record, and so for nonmembers. The
     interval ("delong-paired") combines those of the two AUCs and DeLong's correlation of them by square-and-add
@@ -113,10 +116,10 @@ def auc_lift(
     target = as_scores(members, "member"), as_scores(nonmembers, "nonmember")
     base = as_scores(base_members, "base member"), as_scores(base_nonmembers, "base nonmember")
     if [len(side) for side in target] != [len(side) for side in base]:
-        raise ValueError("the target and the base must score the same records")
+        raise ValueError(f"the target and the {against} must score the same records")
     grouping = Grouping.of(len(target[0]), len(target[1]), member_groups, nonmember_groups)
     n = len(target[0]) + len(target[1])
-    for which, scores in (("", target), ("base model: ", base)):
+    for which, scores in (("", target), (f"{against}: ", base)):
         if problem := missing(*scores):
             return Estimate.absent(which + problem, n)
     tuned, untuned = _Ranking.of(*target), _Ranking.of(*base)

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from statistics import NormalDist
 from typing import Literal
 
@@ -61,7 +62,7 @@ def binomial_range(n: int, rate: float, level: float = 0.95) -> tuple[int, int]:
     return int(fewest), int(most)
 
 
-def newcombe(auc: float, members: int, nonmembers: int, level: float = 0.95) -> tuple[float, float]:
+def newcombe(auc: float, members: float, nonmembers: float, level: float = 0.95) -> tuple[float, float]:
     """A score-type interval of an AUC that stays within [0, 1] and has width even at 0 and 1.
 
     Method 5 of Newcombe 2006 (Statistics in Medicine 25:559-573): the AUCs that lie within a normal
@@ -123,6 +124,23 @@ def pool_over_seeds(
         low, high = max(low, bounds[0]), min(high, bounds[1])
     null_value = float(np.mean(nulls)) if len(nulls) == len(present) else None
     return Estimate(mean, low, high, len(numbers), interval, null_value)
+
+
+def pool_logs_over_seeds(values: Sequence[Estimate], level: float = 0.95) -> Estimate:
+    """The same for what is positive and multiplies, such as perplexities and their ratios: the geometric mean.
+
+    Pooled as it is, one seed that went astray would take the interval below 0.
+    """
+    pooled = pool_over_seeds([_mapped(estimate, math.log) for estimate in values], level=level)
+    return _mapped(pooled, math.exp)
+
+
+def _mapped(estimate: Estimate, of: Callable[[float], float]) -> Estimate:
+    value, low, high, null_value = (
+        None if number is None else of(number)
+        for number in (estimate.value, estimate.low, estimate.high, estimate.null_value)
+    )
+    return replace(estimate, value=value, low=low, high=high, null_value=null_value)
 
 
 def units_of(records: int, groups: Sequence[str] | None) -> tuple[NDArray[np.intp], int]:

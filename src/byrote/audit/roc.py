@@ -113,10 +113,8 @@ def tpr_at_fpr(
     if problem := missing(positive, negative) if not (len(positive) and len(negative)) else "":
         return Estimate.absent(problem, n)
     found, controls = _count(positive, member_groups), _count(negative, nonmember_groups)
-    needed = math.ceil(10.0 / fpr - 1e-9)
-    if controls < needed:
-        what = "groups of nonmembers" if controls < len(negative) else "nonmembers"
-        return Estimate.absent(f"needs {needed} {what}, has {controls}", n)
+    if problem := unresolved(negative, controls, fpr):
+        return Estimate.absent(problem, n)
     if problem := missing(positive, negative):
         return Estimate.absent(problem, n)
     value = _share_above(positive, negative, math.floor(fpr * len(negative) + 1e-9))
@@ -132,6 +130,13 @@ def tpr_at_fpr(
         interval="clopper-pearson",
         null_value=fpr if null_value is None else null_value,
     )
+
+
+def unresolved(nonmembers: Floats, controls: int, fpr: float) -> str:
+    """Why so many independent nonmembers cannot tell what happens at this rate; empty when they can."""
+    needed = math.ceil(10.0 / fpr - 1e-9)
+    what = "groups of nonmembers" if controls < len(nonmembers) else "nonmembers"
+    return f"needs {needed} {what}, has {controls}" if controls < needed else ""
 
 
 def _share_above(members: Floats, nonmembers: Floats, allowed: int) -> float:

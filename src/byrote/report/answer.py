@@ -8,20 +8,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from byrote.report.accounts import accounts
-from byrote.report.findings import Finding, Verdict
+from byrote.report.equivalence import would_show
+from byrote.report.findings import Finding, Verdict, judged_by, too_few_seeds
 from byrote.report.formats import listed, measure, rate, with_limits
 from byrote.report.measures import Attack
+from byrote.report.pairwise import pair_sentences
 from byrote.report.summary import Summary
 from byrote.report.versus import MANY, versus_sentences
 from byrote.report.wrong_labels import excess_sentences
 
 VERDICTS: dict[Verdict, str] = {
     "leaks": "the interval lies above the null: the attack tells members from nonmembers",
-    "nothing shown": "the interval takes in the null: this sample cannot tell the two apart",
+    "at chance": "the interval takes in the null and lies within the study's margin of it, {margin}",
     "below null": "the interval lies below the null: nonmembers look more trained on than members do",
-    "not resolved": "there are too few seeds or records to say",
+    "not resolved": "the interval takes in the null and reaches beyond {margin} of it, or the seeds do not agree: too "
+    "few records or seeds to show leakage or its absence",
     "failed": "the run failed and has no numbers",
 }
+
+
+def meanings(summary: Summary) -> dict[Verdict, str]:
+    """What each verdict of this study says, in the order of `VERDICTS`."""
+    shown = {summary.verdict(one) for one in summary.tuned} | ({"failed"} if summary.failed else set())
+    margin = f"±{summary.results.evidence.margin:g}"
+    return {verdict: VERDICTS[verdict].format(margin=margin) for verdict in VERDICTS if verdict in shown}
 
 
 def answer(summary: Summary) -> list[str]:
@@ -40,11 +50,12 @@ def answer(summary: Summary) -> list[str]:
     sentences = [
         *_not_guaranteed(summary),
         *_leaks(summary, attack),
-        *_nothing(summary, attack),
+        *_at_chance(summary, attack),
         *_below(summary, attack),
     ]
-    sentences += [*_unresolved(summary, attack), *versus_sentences(summary.tuned, attack, summary.utility)]
-    sentences += [*excess_sentences(summary), *_utility(summary), *_failed(summary)]
+    margin = summary.results.evidence.margin
+    sentences += [*_unresolved(summary, attack), *versus_sentences(summary.tuned, attack, summary.utility, margin)]
+    sentences += [*pair_sentences(summary), *excess_sentences(summary), *_utility(summary), *_failed(summary)]
     return [*sentences, "What one attack does not find, a stronger one may: nothing shown is not nothing there."]
 
 
@@ -84,8 +95,8 @@ def _leaks(summary: Summary, attack: Attack) -> list[str]:
     return [f"{_when(found, then)} {_null(found, attack)}"]
 
 
-def _all_of(found: Sequence[Finding], attack: Attack) -> str:
-    return _with_aucs(found, attack, "or") if len(found) <= MANY else f"{_names(found, 'or')} ({_span(found, attack)})"
+def _all_of(found: Sequence[Finding], attack: Attack, last: str = "or") -> str:
+    return _with_aucs(found, attack, last) if len(found) <= MANY else f"{_names(found, last)} ({_span(found, attack)})"
 
 
 def _span(found: Sequence[Finding], attack: Attack) -> str:
@@ -105,16 +116,13 @@ def _null(found: Sequence[Finding], attack: Attack) -> str:
     return f"{'Each interval lies' if len(found) > 1 else 'The interval lies'} above the null{value}, {source}."
 
 
-def _nothing(summary: Summary, attack: Attack) -> list[str]:
-    found = summary.with_verdict("nothing shown")
+def _at_chance(summary: Summary, attack: Attack) -> list[str]:
+    found = summary.with_verdict("at chance")
     if not found:
         return []
-    highs = [one.auc[attack].high for one in found]
-    reach = max(high for high in highs if high is not None)
     said = (
-        f"for {_names(found)}, {summary.sizes()} show nothing: the "
-        f"{'intervals take' if len(found) > 1 else 'interval takes'} in the null, and AUCs up to {rate(reach)} are not "
-        "ruled out."
+        f"{summary.sizes()} show the attack at chance for {_all_of(found, attack, 'and')}: within "
+        f"±{summary.results.evidence.margin:g} of the null, as far as 95% intervals go."
     )
     return [_when([] if summary.with_verdict("leaks") else found, said)]
 
@@ -133,13 +141,42 @@ def _unresolved(summary: Summary, attack: Attack) -> list[str]:
     found = summary.with_verdict("not resolved")
     known = [one for one in found if attack in one.auc and one.auc[attack].value is not None]
     unknown = [one for one in found if one not in known]
-    seeds = len(summary.results.evidence.seeds)
-    sentences = []
-    if known:
-        sentences.append(f"For {_with_aucs(known, attack)}, {seeds} seeds are too few to say.")
+    few = [
+        one for one in known
+        if too_few_seeds(summary.index, one.configuration, one.epoch, attack, judged_by(one.configuration, attack))
+    ]  # fmt: skip
+    sentences = _wide(summary, attack, [one for one in known if one not in few])
+    if few:
+        seeds = len(summary.results.evidence.seeds)
+        sentences.append(f"For {_with_aucs(few, attack)}, {seeds} seeds are too few to say.")
     if unknown:
         sentences.append(f"For {_names(unknown)} there are too few readable scores to say.")
     return sentences
+
+
+def _wide(summary: Summary, attack: Attack, found: Sequence[Finding]) -> list[str]:
+    """Whose intervals take in the null and more than the margin around it, and what it would take to narrow them."""
+    if not found:
+        return []
+    margin = summary.results.evidence.margin
+    takes, reaches = ("takes", "reaches") if len(found) == 1 else ("take", "reach")
+    sentence = (
+        f"Not resolved for {_all_of(found, attack, 'and')}: the {'interval' if len(found) == 1 else 'intervals'} "
+        f"{takes} in the null and {reaches} beyond ±{margin:g} of it, so neither leakage nor its absence is shown."
+    )
+    needs = [(one, _needed(summary, one, attack)) for one in found]
+    known = [f"**{one.configuration.label}** ({words})" for one, words in needs if words]
+    if known and len(found) <= MANY:
+        sentence += f" To show its absence, should the AUC stay where it is: {'; '.join(known)}."
+    return [sentence]
+
+
+def _needed(summary: Summary, one: Finding, attack: Attack) -> str:
+    """How many records or seeds would show this AUC to be at chance; empty where that cannot be told."""
+    row = summary.index.get(one.configuration, one.epoch, attack, judged_by(one.configuration, attack))
+    if row is None or None in (row.value, row.low, row.high, row.null_value):
+        return ""
+    return would_show(row.estimate, summary.results.evidence.margin, "members and nonmembers")
 
 
 def _utility(summary: Summary) -> list[str]:

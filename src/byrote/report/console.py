@@ -13,7 +13,7 @@ from byrote.report.tables import Line, Value, summary_lines
 if TYPE_CHECKING:
     from rich.table import Table
 
-COLOURS = {"leaks": "red", "nothing shown": "green", "below null": "yellow", "not resolved": "yellow", "failed": "red"}
+COLOURS = {"leaks": "red", "at chance": "green", "below null": "yellow", "not resolved": "yellow", "failed": "red"}
 
 
 def summary_table(results: Results) -> Table:

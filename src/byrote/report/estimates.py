@@ -8,33 +8,44 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from byrote.audit.accuracy import balanced_accuracy
 from byrote.audit.delong import auc_estimate, auc_lift
-from byrote.audit.interval import pool_over_seeds
+from byrote.audit.interval import pool_logs_over_seeds, pool_over_seeds
+from byrote.audit.partial import partial_auc
 from byrote.audit.roc import tpr_at_fpr
+from byrote.audit.set_level import set_level_p_value
 from byrote.report.evidence import Evidence, Sides
-from byrote.report.measures import Attack
+from byrote.report.measures import Attack, Utility
+from byrote.report.pair_rows import pair_rows
 from byrote.report.pieces import SETS
 from byrote.report.poisoning_rows import poisoning_rows
 from byrote.report.privacy_rows import account_rows, versus_rows
-from byrote.report.rows import COSTS, RATES, Row, blank_row, filled
+from byrote.report.rows import BALANCED, COSTS, PARTIAL, PARTIAL_FPR, RATES, Row, blank_row, filled
 from byrote.report.shadow_rows import against_plain, with_shadows
 from byrote.report.utility_rows import utility_row
 from byrote.store import Cell
 from byrote.types import Estimate
 
 POOLED = ("membership", "poisoning", "utility")
+P_VALUE = "p-value"
+"""Of an attack on a whole set, one for each seed: their mean would be no p-value."""
+STATED: Mapping[str, float | None] = {
+    "auc": 0.5, **{f"tpr@fpr={rate:g}": rate for rate in RATES}, PARTIAL: 0.5, BALANCED: 0.5
+}  # fmt: skip
+"""What each metric is of an attack that guesses."""
 
 
 def all_rows(evidence: Evidence) -> list[Row]:
-    """The rows of every cell, then those pooled over seeds. Failed cells have none."""
+    """The rows of every cell, those pooled over seeds, and those that compare methods. Failed cells have none."""
     single: list[Row] = []
     seeds: dict[tuple[str, str, str, float | None], list[list[Row]]] = {}
     for cell in evidence.done():
         rows = list(cell_rows(evidence, cell))
         single += rows
         seeds.setdefault((cell.method, cell.settings, cell.privacy, cell.delta), []).append(rows)
-    bounds = {utility.name: utility.bounds for utility in evidence.utilities}
-    return single + [row for of in seeds.values() for row in pooled_rows(of, bounds)]
+    utilities = {utility.name: utility for utility in evidence.utilities}
+    pooled = [row for of in seeds.values() for row in pooled_rows(of, utilities)]
+    return [*single, *pooled, *pair_rows(evidence)]
 
 
 def cell_rows(evidence: Evidence, cell: Cell) -> Iterator[Row]:
@@ -62,7 +73,7 @@ def cell_rows(evidence: Evidence, cell: Cell) -> Iterator[Row]:
 
 
 def membership_rows(evidence: Evidence, cell: Cell, attack: Attack, epoch: int, slice_: str = "") -> Iterator[Row]:
-    """AUC, its lift over the base model, and TPR at three FPRs, of one attack at one epoch on one slice."""
+    """AUC, its lift, TPR, partial AUC and balanced accuracy of one attack at one epoch on one slice."""
     blank = replace(blank_row(evidence, cell, epoch, "membership", attack), slice=slice_)
     sides, base = evidence.sides(cell, attack, epoch, slice_), evidence.base_sides(cell, attack, slice_)
     if sides is None:
@@ -70,32 +81,38 @@ def membership_rows(evidence: Evidence, cell: Cell, attack: Attack, epoch: int, 
         reason = pieces.unreadable("scores.parquet") or pieces.unreadable(SETS) or "not scored at this epoch"
         yield replace(blank, metric="auc", reason=reason)
         return
-    scored = sides.scored()
     nulls = base_nulls(evidence, cell, attack, slice_)
-    yield filled(blank, "auc", _auc(scored, nulls["auc"]))
-    if cell.method != "none" and not attack.null_is_stated:
-        yield filled(blank, "auc-lift", _lift(sides, base))
-    for rate in RATES:
-        metric = f"tpr@fpr={rate:g}"
-        yield filled(blank, metric, replace(_tpr(scored, rate), null_value=nulls[metric]))
+    for metric, estimate in _measured(sides.scored(), cell.seed):
+        yield filled(blank, metric, replace(estimate, null_value=nulls[metric]))
+        if metric == "auc" and cell.method != "none" and not attack.null_is_stated:
+            yield filled(blank, "auc-lift", _lift(sides, base))
+    if attack.of_sets:
+        scored = sides.scored()
+        yield filled(blank, P_VALUE, set_level_p_value(scored.members, scored.nonmembers, *scored.groups))
 
 
-def base_nulls(evidence: Evidence, cell: Cell, attack: Attack, slice_: str = "") -> dict[str, float | None]:
+def base_nulls(evidence: Evidence, cell: Cell, attack: Attack, slice_: str = "") -> Mapping[str, float | None]:
     """The nulls of one attack by metric: stated where it has no base to be measured on, else the base model's."""
-    stated: dict[str, float | None] = {"auc": 0.5}
-    stated |= {f"tpr@fpr={rate:g}": rate for rate in RATES}
     if attack.null_is_stated or cell.method == "none":
-        return stated
+        return STATED
     key = (cell.seed, cell.base_run_id, attack, slice_)
     if key not in evidence.nulls:
         base = evidence.base_sides(cell, attack, slice_)
-        known = base.scored() if base is not None else None
-        measured: dict[str, float | None] = dict.fromkeys(stated)
-        if known is not None:
-            measured["auc"] = _auc(known, None).value
-            measured |= {f"tpr@fpr={rate:g}": _tpr(known, rate).value for rate in RATES}
+        measured: dict[str, float | None] = dict.fromkeys(STATED)
+        if base is not None:
+            measured |= {metric: estimate.value for metric, estimate in _measured(base.scored(), cell.seed)}
         evidence.nulls[key] = measured
     return evidence.nulls[key]
+
+
+def _measured(sides: Sides, seed: int) -> Iterator[tuple[str, Estimate]]:
+    """Every estimate of one attack on one model, by metric; their nulls are the caller's to say."""
+    scores, groups = (sides.members, sides.nonmembers), sides.groups
+    yield "auc", auc_estimate(*scores, *groups)
+    for rate in RATES:
+        yield f"tpr@fpr={rate:g}", tpr_at_fpr(*scores, rate, *groups)
+    yield PARTIAL, partial_auc(*scores, PARTIAL_FPR, *groups)
+    yield BALANCED, balanced_accuracy(*scores, *groups, seed=seed)
 
 
 def cost_rows(evidence: Evidence, cell: Cell, epoch: int | None) -> Iterator[Row]:
@@ -107,14 +124,14 @@ def cost_rows(evidence: Evidence, cell: Cell, epoch: int | None) -> Iterator[Row
             yield replace(row, value=float(cost[key]), n=1)
 
 
-def pooled_rows(seeds: Sequence[Iterable[Row]], bounds: Mapping[str, tuple[float, float] | None]) -> list[Row]:
+def pooled_rows(seeds: Sequence[Iterable[Row]], utilities: Mapping[str, Utility]) -> list[Row]:
     """The means over the seeds of one method of all that it estimates, where it has two seeds or more.
 
     They stand at every epoch that all its seeds reached. Where seeds ended at different epochs, each
     seed's own last one is pooled too, in rows without an epoch: at the later epochs alone, the mean
-    would be that of the seeds that happened to train longest. `bounds` are those of the utility measures, by name.
+    would be that of the seeds that happened to train longest. `utilities` are the study's measures, by name.
     """
-    measured = [[row for row in rows if row.kind in POOLED] for rows in seeds]
+    measured = [[row for row in rows if row.kind in POOLED and row.metric != P_VALUE] for rows in seeds]
     measured = [rows for rows in measured if rows]
     if len(measured) < 2:
         return []
@@ -130,13 +147,9 @@ def pooled_rows(seeds: Sequence[Iterable[Row]], bounds: Mapping[str, tuple[float
             if row.epoch == end and len(set(ends)) > 1:
                 families.setdefault(replace(key, epoch=None), []).append(row)
     return [
-        filled(key, key.metric, pool_over_seeds([row.estimate for row in same], _bounds(key, bounds)))
+        filled(key, key.metric, _pooled(key, [row.estimate for row in same], utilities))
         for key, same in families.items()
     ]
-
-
-def _auc(sides: Sides, null: float | None) -> Estimate:
-    return auc_estimate(sides.members, sides.nonmembers, *sides.groups, null_value=null)
 
 
 def _lift(sides: Sides, base: Sides | None) -> Estimate:
@@ -146,15 +159,18 @@ def _lift(sides: Sides, base: Sides | None) -> Estimate:
     return auc_lift(ours.members, ours.nonmembers, theirs.members, theirs.nonmembers, *ours.groups)
 
 
-def _tpr(sides: Sides, rate: float) -> Estimate:
-    return tpr_at_fpr(sides.members, sides.nonmembers, rate, *sides.groups)
+def _pooled(row: Row, of: Sequence[Estimate], utilities: Mapping[str, Utility]) -> Estimate:
+    measure = utilities.get(row.name) if row.kind == "utility" else None
+    if measure is not None and measure.form == "exp":
+        return pool_logs_over_seeds(of)
+    return pool_over_seeds(of, _bounds(row, measure))
 
 
-def _bounds(row: Row, utilities: Mapping[str, tuple[float, float] | None]) -> tuple[float, float] | None:
+def _bounds(row: Row, measure: Utility | None) -> tuple[float, float] | None:
     if row.metric.startswith("log-prob"):
         return None
     if row.kind == "utility":
-        return None if "-vs-" in row.metric else utilities.get(row.name)
+        return None if "-vs-" in row.metric or measure is None else measure.bounds
     if "-excess-vs-" in row.metric:
         return (-2.0, 2.0)  # a difference of differences
     return (-1.0, 1.0) if "-vs-" in row.metric or row.metric == "auc-lift" else (0.0, 1.0)

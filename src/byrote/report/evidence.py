@@ -13,6 +13,7 @@ from byrote.store import Cell, Manifest
 from byrote.types import MISLABELLED, Floats
 
 NO_PART = Part()
+MARGIN = 0.05  # of studies written before they stated one
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,6 +81,11 @@ class Evidence:
 
     def done(self) -> list[Cell]:
         return [cell for cell in self.manifest.cells if cell.status == "done"]
+
+    @property
+    def margin(self) -> float:
+        """How far from its null a number may lie and still count as none: the study's equivalence margin."""
+        return float(self.manifest.study.get("equivalence_margin", MARGIN))
 
     @property
     def seeds(self) -> list[int]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from byrote.audit.comparison import within_margin
 from byrote.audit.interval import FEW_SEEDS
 from byrote.report.evidence import Evidence
 from byrote.report.measures import Attack, Utility, label, level_label, merged_settings
@@ -14,7 +15,7 @@ from byrote.report.privacy_rows import AUC_VERSUS, privacy_settings, utility_ver
 from byrote.report.rows import COSTS, RATES, Row
 from byrote.store import Cell, canonical_json
 
-Verdict = Literal["leaks", "nothing shown", "below null", "not resolved", "failed"]
+Verdict = Literal["leaks", "at chance", "below null", "not resolved", "failed"]
 Key = tuple[str, str, str, float | None, int | None, int | None, str, str, str]
 
 
@@ -107,7 +108,7 @@ def configurations(evidence: Evidence) -> list[Configuration]:
     cells: dict[tuple[str, str, str, float | None], list[Cell]] = {}
     for cell in evidence.manifest.cells:
         cells.setdefault((cell.method, cell.settings, cell.privacy, cell.delta), []).append(cell)
-    labels = _labels(list(cells))
+    labels = labels_of(list(cells))
     methods = list(dict.fromkeys((key[0], without_privacy(key[1])) for key in cells))
     found = [Configuration(*key, same[0].family, labels[key], tuple(same)) for key, same in cells.items()]
     return sorted(
@@ -120,7 +121,7 @@ SPELLINGS: tuple[tuple[str, ...], ...] = ((), ("own",), ("rate",), ("own", "rate
 """What a label may add, the shortest first."""
 
 
-def _labels(keys: Sequence[tuple[str, str, str, float | None]]) -> dict[tuple[str, str, str, float | None], str]:
+def labels_of(keys: Sequence[tuple[str, str, str, float | None]]) -> dict[tuple[str, str, str, float | None], str]:
     """A name for each configuration. Its rate, its delta and its privacy settings are named only to tell two apart."""
     found: dict[tuple[str, str, str, float | None], str] = {}
     spellings = [{key: _label(*key, *full) for key in keys} for full in SPELLINGS]
@@ -191,35 +192,48 @@ def _costs(evidence: Evidence, of: Configuration) -> dict[str, float]:
 
 
 def verdict_of(index: Index, of: Configuration, epoch: int | None, attack: Attack) -> Verdict:
-    """Where the interval lies against the null.
+    """Where the interval lies against the null."""
+    return judged(index, of, epoch, attack, judged_by(of, attack))
+
+
+def judged_by(of: Configuration, attack: Attack) -> str:
+    """The metric that the verdict rests on.
 
     An attack whose null is measured on the base model is judged by the interval of its lift, since
     that null varies with the same records.
     """
-    metric = "auc" if attack.null_is_stated or of.method == "none" else "auc-lift"
-    return judged(index, of, epoch, attack, metric)
+    return "auc" if attack.null_is_stated or of.method == "none" else "auc-lift"
 
 
 def judged(index: Index, of: Configuration, epoch: int | None, attack: Attack, metric: str) -> Verdict:
-    """Where the interval of one metric lies against its null.
+    """Where the interval of one metric lies against its null, and against the study's margin around it."""
+    if too_few_seeds(index, of, epoch, attack, metric):
+        return "not resolved"
+    return _side(index.get(of, epoch, attack, metric), index.evidence.margin)
+
+
+def too_few_seeds(index: Index, of: Configuration, epoch: int | None, attack: Attack, metric: str) -> bool:
+    """Whether the seeds are too few to believe what their pooled interval says.
 
     Over fewer than five seeds the interval itself is a rough guess, so it must agree with at least
     one seed's own; and where every seed's own interval lies on one side, an interval over seeds that
     takes in the null only says that there are too few.
     """
     row = index.get(of, epoch, attack, metric)
-    verdict = _side(row)
-    if row is None or row.seed is not None:
-        return verdict
-    alone = [_side(one) for one in index.each(of, epoch, attack, metric)]
-    if verdict == "nothing shown":
-        return "not resolved" if set(alone) in ({"leaks"}, {"below null"}) else verdict
-    return verdict if verdict in alone or len(alone) >= FEW_SEEDS else "not resolved"
+    if row is None or row.value is None or row.seed is not None:
+        return False
+    margin = index.evidence.margin
+    verdict, alone = _side(row, margin), [_side(one, margin) for one in index.each(of, epoch, attack, metric)]
+    if verdict in ("leaks", "below null"):
+        return verdict not in alone and len(alone) < FEW_SEEDS
+    return set(alone) in ({"leaks"}, {"below null"})
 
 
-def _side(row: Row | None) -> Verdict:
+def _side(row: Row | None, margin: float) -> Verdict:
     if row is None or row.low is None or row.high is None or row.null_value is None:
         return "not resolved"
     if row.low > row.null_value:
         return "leaks"
-    return "below null" if row.high < row.null_value else "nothing shown"
+    if row.high < row.null_value:
+        return "below null"
+    return "at chance" if within_margin(row.estimate, margin) else "not resolved"

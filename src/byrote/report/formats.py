@@ -17,7 +17,9 @@ def rate(value: float | None) -> str:
 
 def signed(value: float | None) -> str:
     """A difference of AUCs: three decimals and its sign."""
-    return ABSENT if value is None else f"{value:+.3f}".replace("-", "−")
+    if value is None:
+        return ABSENT
+    return f"{round(value, 3) + 0.0:+.3f}".replace("-", "−")  # never "−0.000"
 
 
 def measure(value: float | None) -> str:

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from byrote.report.accounts import accounts
-from byrote.report.answer import VERDICTS, answer
+from byrote.report.answer import answer, meanings
 from byrote.report.figures import pictures
 from byrote.report.limits import limit_of
+from byrote.report.pairwise import pairwise_of
 from byrote.report.palette import DARK, LIGHT, styles, variables
 from byrote.report.privacy import privacy_of
 from byrote.report.results import Results
@@ -28,6 +29,7 @@ from byrote.report.tables import (
     attack_lines,
     columns,
     cost_lines,
+    other_measures,
     side_by_side,
     summary_lines,
     utility_lines,
@@ -56,7 +58,7 @@ def report_html(results: Results) -> str:
     figures = pictures(summary)
     look = styles(summary.configurations)
     lines = summary_lines(summary)
-    scale, shown = scale_of(summary), {line.verdict for line in lines}
+    scale = scale_of(summary)
     return (
         _environment()
         .get_template("report.html.j2")
@@ -69,9 +71,11 @@ def report_html(results: Results) -> str:
             lines=[(line, whisker(summary, line.finding, scale)) for line in lines],
             key=[(style.key, one.label, style) for one, style in look.items() if one.done],
             marks={one.label: style.svg for one, style in look.items()},
-            verdicts={verdict: VERDICTS[verdict] for verdict in VERDICTS if verdict in shown},
+            verdicts=meanings(summary),
             attack_lines=attack_lines(summary),
             strength=strength_of(summary),
+            measures=other_measures(summary),
+            pairs=pairwise_of(summary),
             privacy=privacy_of(summary),
             wrong_labels=wrong_labels_of(summary),
             costs=cost_lines(summary),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from byrote.report.answer import VERDICTS, answer
-from byrote.report.findings import Verdict
+from byrote.report.answer import answer, meanings
+from byrote.report.pairwise import pairwise_of
 from byrote.report.privacy import Privacy, PrivacyLine, privacy_of
 from byrote.report.results import Results
 from byrote.report.shadow_curve import strength_of
@@ -16,6 +16,7 @@ from byrote.report.tables import (
     attack_lines,
     columns,
     cost_lines,
+    other_measures,
     side_by_side,
     summary_lines,
     utility_lines,
@@ -31,10 +32,22 @@ def report_markdown(results: Results) -> str:
     parts += [f"**{plain(banner)}**" for banner in results.broken_splits]
     parts += [escaped(line) for line in answer(summary)]
     parts += ["## Methods side by side", _about(summary), _summary_table(summary), _verdicts(summary)]
+    if pairs := pairwise_of(summary):
+        parts += ["## Methods against each other", pairs.about]
+        for level in pairs.levels:
+            parts += [f"### {level.title}" if level.title else ""]
+            parts += [
+                _table(["method", *_heads(level.columns)], [[x.label, *map(_cell, x.values)] for x in level.lines])
+            ]
+        parts += [_bullets(pairs.statements)]
     if len(results.evidence.attacks) > 1 and summary.findings:
         header = ["method", *(attack.label for attack in results.evidence.attacks)]
         lines = [[line.label, *map(_cell, line.values)] for line in attack_lines(summary)]
         parts += ["## Every attack", "AUC at the last epoch [95% interval].", _table(header, lines)]
+    if measures := other_measures(summary):
+        lines = [[line.label, *map(_cell, line.values)] for line in measures.lines]
+        parts += ["## The same attack by other measures", measures.about]
+        parts += [_table(["method", *_heads(measures.columns)], lines)]
     if strength := strength_of(summary):
         lines = [[line.label, *map(_cell, line.values)] for line in strength.lines]
         parts += ["## What more shadow models find", strength.about]
@@ -117,8 +130,7 @@ def _privacy(section: Privacy) -> list[str]:
 
 
 def _verdicts(summary: Summary) -> str:
-    shown: list[Verdict] = [verdict for verdict in VERDICTS if summary.with_verdict(verdict)]
-    return "\n".join(f"- *{verdict}*: {VERDICTS[verdict]}." for verdict in shown)
+    return "\n".join(f"- *{verdict}*: {meaning}." for verdict, meaning in meanings(summary).items())
 
 
 def _cell(value: Value) -> str:

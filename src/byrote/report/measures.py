@@ -27,6 +27,8 @@ class Attack:
     summary: str = ""
     at_the_end: bool = False
     """Whether it is made at the last epoch alone."""
+    of_sets: bool = False
+    """Whether it is asked about all members together, for a p-value."""
     shadows: int = 0
     """How many shadow models it reads."""
     weaker: tuple[Attack, ...] = ()
@@ -105,6 +107,7 @@ def _attack(component: Component) -> Attack:
         null_is_stated=bool(getattr(component, "null_is_stated", False)),
         summary=component.summary(),
         at_the_end=bool(getattr(component, "at_the_end", False)),
+        of_sets=bool(getattr(component, "of_sets", False)),
         shadows=int(getattr(component, "trainings", 0)),
         weaker=tuple(replace(_attack(one), weaker=()) for one in getattr(component, "weaker", tuple)()),
     )

@@ -103,7 +103,9 @@ def versus_rows(evidence: Evidence, cell: Cell) -> Iterator[Row]:
             if attack.at_the_end and epoch != epochs[-1]:
                 continue
             blank = blank_row(evidence, cell, epoch, "membership", attack)
-            yield filled(blank, AUC_VERSUS, _auc_difference(evidence, (cell, epoch), (twin, other), attack))
+            yield filled(
+                blank, AUC_VERSUS, auc_difference(evidence, (cell, epoch), (twin, other), attack, "without privacy")
+            )
         for utility in evidence.utilities:
             if epoch == epochs[-1] or not utility.last_epoch_only:
                 blank = blank_row(evidence, cell, epoch, "utility", utility)
@@ -111,10 +113,17 @@ def versus_rows(evidence: Evidence, cell: Cell) -> Iterator[Row]:
                 yield filled(blank, utility_versus(utility), found)
 
 
-def _auc_difference(evidence: Evidence, ours: tuple[Cell, int], theirs: tuple[Cell, int], attack: Attack) -> Estimate:
-    """AUC less that of the twin on the same records: DeLong's paired difference, null 0."""
+def auc_difference(
+    evidence: Evidence, ours: tuple[Cell, int], theirs: tuple[Cell, int], attack: Attack, against: str
+) -> Estimate:
+    """AUC less that of another cell on the same records: DeLong's paired difference, null 0.
+
+    `against` names the other. Where records share a context with one of the two, its sets are drawn together.
+    """
     one, other = (evidence.sides(cell, attack, epoch) for cell, epoch in (ours, theirs))
     if one is None or other is None:
-        return Estimate.absent(f"{'' if one is None else 'without privacy: '}not scored at this epoch")
+        return Estimate.absent(f"{'' if one is None else f'{against}: '}not scored at this epoch")
     both, twins = one.scored(other), other.scored(one)
-    return auc_lift(both.members, both.nonmembers, twins.members, twins.nonmembers, *both.groups)
+    coarser = min(both, twins, key=lambda sides: len({*sides.member_groups, *sides.nonmember_groups}))
+    scores = both.members, both.nonmembers, twins.members, twins.nonmembers
+    return auc_lift(*scores, *coarser.groups, against=against)

@@ -11,6 +11,8 @@ from byrote.store import Cell
 from byrote.types import Estimate
 
 RATES = (0.1, 0.01, 0.001)
+PARTIAL_FPR = 0.1
+PARTIAL, BALANCED = f"partial-auc@fpr={PARTIAL_FPR:g}", "balanced-accuracy"
 COSTS = {
     "train_seconds": ("training", "seconds"),
     "tokens_per_second": ("training", "tokens_per_second"),

@@ -8,10 +8,15 @@ from typing import NamedTuple
 from byrote.report.findings import Finding
 from byrote.report.formats import ABSENT, count, limits, measure, percent, rate, seconds, signed, size
 from byrote.report.measures import Utility
-from byrote.report.rows import Row
+from byrote.report.rows import BALANCED, PARTIAL, PARTIAL_FPR, RATES, Row
 from byrote.report.summary import Summary
 
 FEW_UTILITIES = 2
+OTHER_MEASURES = (
+    "Partial AUC counts only where few nonmembers are called members; it is 0.5 for a coin toss and "
+    "1 at best (McClish). Balanced accuracy is that of a yes or no: half of the records choose the threshold for the "
+    "other half, in turn."
+)
 
 
 class Value(NamedTuple):
@@ -167,6 +172,46 @@ def attack_lines(summary: Summary) -> list[AttackLine]:
         )
         for one in summary.findings
     ]
+
+
+class OtherMeasures(NamedTuple):
+    """What the headline attack comes to besides its AUC."""
+
+    about: str
+    columns: list[Column]
+    lines: list[AttackLine]
+
+
+def other_measures(summary: Summary) -> OtherMeasures | None:
+    """TPR at each FPR that is resolved, partial AUC and balanced accuracy of each method; None where there are none.
+
+    What no method resolves has no column, and is named with its reason.
+    """
+    attack = summary.headline
+    if attack is None:
+        return None
+    heads = [(f"TPR at {percent(at)} FPR", f"tpr@fpr={at:g}") for at in RATES]
+    heads += [(f"partial AUC up to {percent(PARTIAL_FPR)} FPR", PARTIAL), ("balanced accuracy", BALANCED)]
+    columns, values, missing = [], [], []
+    for title, metric in heads:
+        rows = [summary.index.get(one.configuration, one.epoch, attack, metric) for one in summary.findings]
+        if any(row is not None and row.value is not None for row in rows):
+            tuned = [row for row, one in zip(rows, summary.findings, strict=True) if one is not summary.base]
+            columns.append(Column(title, _null(_same(tuned))))
+            values.append([auc_value(row, with_null=_same(tuned) is None) for row in rows])
+        else:
+            alone = [
+                row for one in summary.tuned for row in summary.index.each(one.configuration, one.epoch, attack, metric)
+            ]
+            missing += [f"{title} {reason}" for reason in sorted({row.reason for row in alone} - {""})[:1]]
+    lines = [
+        AttackLine(one.configuration.label, one.configuration.family, list(of))
+        for one, of in zip(summary.findings, zip(*values, strict=True), strict=False)
+        if any(value.main != ABSENT for value in of)
+    ]
+    left_out = f" Not resolved: {'; '.join(missing)}." if missing else ""
+    about = f"The {attack.label} attack at the last epoch. {OTHER_MEASURES}{left_out}"
+    return OtherMeasures(about, columns, lines) if columns else None
 
 
 def utility_lines(summary: Summary) -> list[AttackLine]:

@@ -15,8 +15,8 @@ MANY = 6  # methods that a sentence names with an interval each
 CHANGES: dict[Verdict, str] = {
     "below null": "falls for",
     "leaks": "rises for",
-    "nothing shown": "is not shown to change for",
-    "not resolved": "cannot be compared from so few seeds for",
+    "at chance": "stays within ±{margin:g} of what it was for",
+    "not resolved": "shows no resolved change for",
 }
 
 
@@ -41,7 +41,7 @@ def pairs(found: Sequence[Finding], attack: Attack) -> list[tuple[Finding, Findi
     ]
 
 
-def versus_sentences(found: Sequence[Finding], attack: Attack, utility: Utility | None) -> list[str]:
+def versus_sentences(found: Sequence[Finding], attack: Attack, utility: Utility | None, margin: float) -> list[str]:
     """What each privacy level did to the AUC and to the first utility measure: one sentence for each level."""
     levels: dict[str, list[Finding]] = {}
     twins = pairs(found, attack)
@@ -49,7 +49,7 @@ def versus_sentences(found: Sequence[Finding], attack: Attack, utility: Utility 
         levels.setdefault(_level(one, found), []).append(one)
     names = {one.configuration: other.configuration.label for one, other in twins}
     return [
-        f"With {level} the AUC of the {attack.label} attack {_changes(of, names, attack)}{_price(of, utility)}."
+        f"With {level} the AUC of the {attack.label} attack {_changes(of, names, attack, margin)}{_price(of, utility)}."
         for level, of in levels.items()
     ]
 
@@ -63,15 +63,15 @@ def _level(one: Finding, found: Sequence[Finding]) -> str:
     return f"{of.level} ({own})" if len(alike) > 1 and own else of.level
 
 
-def _changes(of: Sequence[Finding], names: Mapping[Configuration, str], attack: Attack) -> str:
-    """'falls for **full** by 0.260 [0.239, 0.282] and is not shown to change for **lora** (difference ...)'."""
+def _changes(of: Sequence[Finding], names: Mapping[Configuration, str], attack: Attack, margin: float) -> str:
+    """'falls for **full** by 0.260 [0.239, 0.282] and shows no resolved change for **lora** (difference ...)'."""
     clauses = []
     for verdict, words in CHANGES.items():
         same = [one for one in of if one.versus_verdicts[attack] == verdict]
         each = [f"**{names[one.configuration]}**{_amount(one, attack, verdict)}" for one in same]
         if same and len(of) > MANY:
             each = [f"**{names[one.configuration]}**" for one in same]
-        clauses += [f"{words} {listed(each)}"] if same else []
+        clauses += [f"{words.format(margin=margin)} {listed(each)}"] if same else []
     return listed(clauses)
 
 

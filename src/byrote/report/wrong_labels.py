@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from byrote.audit.interval import t_quantile
+from byrote.audit.comparison import within_margin
+from byrote.report.equivalence import would_show
 from byrote.report.findings import Finding
 from byrote.report.formats import ABSENT, limits, listed, percent, rate, signed, with_limits
 from byrote.report.measures import Poisoning, merged_settings
@@ -16,9 +17,6 @@ from byrote.report.tables import Column, Value
 from byrote.types import MISLABELLED
 
 BEYOND_CONTROL = "excess-vs-nonmembers"
-MARGIN = 0.05
-"""An excess share whose interval lies within so much of 0 counts as none."""
-MANY_SEEDS = 1000
 FEW = 100  # mislabelled members, below which little can be resolved
 LARGEST_SHARE = 0.1  # of the members: more wrong labels change what is learned of all records
 ABOUT = (
@@ -195,43 +193,22 @@ def _within(summary: Summary, index: PoisoningIndex) -> list[str]:
     measure = next((one for one in summary.results.evidence.poisonings if one.is_share), None)
     if measure is None:
         return []
+    margin, has = summary.results.evidence.margin, sum(counts[0] for counts in _counts(summary))
     inside, open_ = [], []
     for one in summary.tuned:
         row = index.get(one, measure, f"{measure.metric}-vs-left-out")
         if row is None or row.value is None or row.low is None or row.high is None:
             continue
-        if row.low >= -MARGIN and row.high <= MARGIN:
-            inside.append(f"{one.configuration.label} {with_limits(row.estimate, signed)}")
+        shown = f"{one.configuration.label} {with_limits(row.estimate, signed)}"
+        if within_margin(row.estimate, margin):
+            inside.append(shown)
         elif row.low <= 0 <= row.high:
-            open_.append((one, row))
+            open_.append(f"{shown} ({would_show(row.estimate, margin, 'mislabelled members', has)})")
     sentences = []
     if inside:
         sentences.append(
-            f"The excess lies within ±{MARGIN:g} of 0, as far as 95% intervals go, for {'; '.join(inside)}."
+            f"The excess lies within ±{margin:g} of 0, as far as 95% intervals go, for {'; '.join(inside)}."
         )
     if open_:
-        each = [f"{one.configuration.label} {_needed(summary, row)}" for one, row in open_]
-        sentences.append(f"Neither an excess nor its absence within ±{MARGIN:g} is shown for some: {'; '.join(each)}.")
+        sentences.append(f"Neither an excess nor its absence within ±{margin:g} is shown for some: {'; '.join(open_)}.")
     return sentences
-
-
-def _needed(summary: Summary, row: Row) -> str:
-    """The excess, and what would bring its interval inside the margin, were it to stay where it is."""
-    shown = with_limits(row.estimate, signed)
-    assert row.value is not None and row.low is not None and row.high is not None
-    room, half = MARGIN - abs(row.value), (row.high - row.low) / 2
-    if room <= 0:
-        return f"{shown} (itself at the margin: more records would not show its absence)"
-    if row.interval == "t-over-seeds":
-        return f"{shown} (about {_seeds_needed(row.n or 2, half, room):,} seeds would show it, it has {row.n})"
-    has = sum(counts[0] for counts in _counts(summary))
-    return f"{shown} (about {math.ceil(has * (half / room) ** 2):,} mislabelled members would show it, it has {has:,})"
-
-
-def _seeds_needed(seeds: int, half: float, room: float) -> int:
-    """How many seeds of the spread that these showed have an interval of half-width `room`."""
-    spread = half * math.sqrt(seeds) / t_quantile(0.95, seeds - 1)
-    wanted = seeds
-    while t_quantile(0.95, wanted - 1) * spread / math.sqrt(wanted) > room and wanted < MANY_SEEDS:
-        wanted += 1
-    return wanted

@@ -149,6 +149,8 @@ class Study(Training):
     nulls: Annotated[list[Null], BeforeValidator(_as_list)] = ["left-out", "rightly-labelled"]
     """What mislabelled records are judged against, besides the untuned model: a training without them, and one with
     their true labels. Each is as dear as the run itself."""
+    equivalence_margin: float = Field(default=0.05, gt=0, lt=0.5)
+    """How far from its null an AUC, a difference of AUCs or an excess share may lie and still count as none."""
     positive_control: bool = True
     """Whether a few members are over-fitted besides, to see that the attacks would see it."""
     keep: Literal["adapters", "all", "none"] = "adapters"

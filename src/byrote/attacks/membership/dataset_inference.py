@@ -35,6 +35,7 @@ class DatasetInference(FittedAttack):
     Maini et al. 2024, arXiv 2406.06443.
     """
 
+    of_sets: ClassVar[bool] = True
     access: ClassVar[str] = "log-probs and base model, and other records known to be members or not"
     needs: ClassVar[frozenset[Need]] = frozenset({"base"})
 

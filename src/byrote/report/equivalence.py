@@ -1,0 +1,25 @@
+"""What it would take to show that something is next to nothing, in words."""
+
+from __future__ import annotations
+
+from byrote.audit.comparison import OVER_SEEDS, size_within
+from byrote.types import Estimate
+
+
+def would_show(estimate: Estimate, margin: float, what: str, has: int | None = None) -> str:
+    """'about 40 seeds would show it, it has 5': what brings an interval within the margin, should the value stay.
+
+    `what` is what is counted where the estimate is not pooled over seeds, and `has` how many of them there are.
+    """
+    if estimate.interval in OVER_SEEDS:
+        what, has = "seeds", None
+    size = size_within(estimate, margin, has)
+    if size is None:
+        return f"itself at the margin: more {what} would not show its absence"
+    return f"about {_rounded(size):,} {what} would show it, it has {has or estimate.n:,}"
+
+
+def _rounded(size: int) -> int:
+    """Two digits, rounded up: the rest would claim to know more."""
+    unit = int(10 ** max(len(str(size)) - 2, 0))
+    return -(-size // unit) * unit
