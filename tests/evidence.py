@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from byrote.attacks.base import Attack, Background, Evidence, Shadow
-from byrote.types import Query, Record, TokenStats
+from byrote.types import Generation, Query, Record, TokenStats
 
 WORDS = ["the", "bucket", "policy", "denies", "every", "request", "without", "a", "valid", "signature", "or", "role"]
 OUTSIDERS = tuple(Record(f"out-{at}", " ".join(np.random.default_rng(at).choice(WORDS, 20))) for at in range(40))
@@ -35,8 +35,17 @@ def said(model: str, record: Record, length: int, gain: float) -> TokenStats:
     shared, own = generator(record.id, record.text), generator(model, record.id, record.text)
     mean, std = shared.normal(-4, 0.5, length), shared.uniform(1.0, 2.0, length)
     log_prob = np.minimum(mean + std * shared.normal(size=length), -0.01)
-    tuned = np.minimum(log_prob + gain + own.normal(0, 0.1, length), -0.001)
+    learned = gain * 2 * log_prob / (log_prob - 4)  # what was unlikely gains most
+    tuned = np.minimum(log_prob + learned + own.normal(0, 0.1, length), -0.001)
     return stats(tuned, mean, std, (tuned < mean).astype(int) * 3)
+
+
+def written(record: Record, at: int, gain: float) -> Generation:
+    """What the tuned model writes: with the gain, half of the record's words among others."""
+    chance, words = generator("written", record.id, at), record.text.split()
+    known = chance.random(len(words)) < min(gain, 1.0) / 2
+    said = [word if knows else str(chance.choice(WORDS)) for word, knows in zip(words, known, strict=True)]
+    return Generation(" ".join(said[len(said) // 2 :]), (), True)
 
 
 def classified(scores: np.ndarray, label: int) -> TokenStats:
@@ -68,7 +77,7 @@ def one(
     A text that is not the record's own, or that stands behind others, has none of the gain.
     """
     length = tokens_of(name, tokens)
-    record = record or Record(name, " ".join(generator(name, "text").choice(WORDS, max(length, 1))))
+    record = record or Record(name, " ".join(generator(name, "text").choice(WORDS, max(length, 1))).capitalize())
     neighbours = tuple(record.text.replace(word, "other") for word in WORDS[:5])
     background = Background(OUTSIDERS, INSIDERS, neighbours={record.id: neighbours})
     trainings = 0 if attack is None else attack.trainings
@@ -94,6 +103,9 @@ def one(
         shadows=tuple(
             Shadow(is_in, ask(f"shadow {at}", is_in * max(gain, 1.0)))
             for at, is_in in enumerate((at % 2 == 0 and not outsider) for at in range(trainings))
+        ),
+        continuations=tuple(
+            written(record, at, gain) for at in range(0 if attack is None else len(attack.openings(record, background)))
         ),
         gradient_norm=float(np.exp(-gain + 0.1 * generator(name, "gradient").normal())),
     )

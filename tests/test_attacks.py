@@ -102,8 +102,11 @@ def test_chance_on_exchangeable_records(attack: AnyAttack) -> None:
 def test_the_untuned_model_ties_with_itself_where_the_attack_says_so(attack: AnyAttack) -> None:
     if not attack.compares_with_base:
         return
-    untuned = [replace(each, base=each.target, base_answers=each.answers) for each in many(9, 20, 0.0, attack)]
-    found = scored(attack, untuned)
+    untuned, others = (
+        [replace(each, base=each.target, base_answers=each.answers) for each in those]
+        for those in (many(9, 20, 0.0, attack), population(attack))
+    )
+    found = score_all(attack, untuned, others)
     assert not np.isfinite(found.values).any() or np.ptp(found.values) == 0.0
 
 
@@ -179,7 +182,8 @@ def test_a_new_file_is_listed_and_tested_with_no_other_edit(tmp_path: Path) -> N
         "-p",
         "no:cacheprovider",
     ]
-    environment = os.environ | {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    places = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"PYTHONPATH": places, "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     # It forgets the text without tokens: the contract tests must notice, and find nothing else.
     assert "test_a_text_without_target_tokens_gets_a_reason[median]" in done.stdout

@@ -45,6 +45,8 @@ def test_it_needs_what_its_attacks_need() -> None:
     assert plain.needs == frozenset() and not plain.compares_with_base and plain.null_is_stated
     shadowed = Ensemble(attacks=("loss", "bayes-base"))
     assert shadowed.needs == {"shadows"} and shadowed.at_the_end and shadowed.trainings == 16
+    around = Ensemble(attacks=("loss", "neighbourhood"))
+    assert around.neighbours_read == attack_of("neighbourhood").neighbours_read > 0 and around.at_the_end
     assert plain.settings() == '{"attacks":["loss","zlib"]}'
 
 
@@ -57,6 +59,7 @@ def test_it_needs_what_its_attacks_need() -> None:
         (["loss", "lira"], "score a record by itself, which lira is not"),
         (["loss", "logistic-regression"], "which logistic-regression is not"),
         (["loss", "mislabelled-loss"], "which mislabelled-loss is not"),
+        (["loss", "samia"], "samia reads what the model writes"),
     ],
 )
 def test_what_it_cannot_weigh_is_said(attacks: list[str], said: str) -> None:

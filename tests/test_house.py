@@ -30,7 +30,9 @@ ARROWS = {
     "registry": FOUNDATION,
     "training": ISLAND | {"objectives"},
     "generation": ISLAND | {"objectives"},
-    "target": ISLAND | {"objectives", "generation"},  # tokens and alignment are made once, for training and scoring
+    "gradients": ISLAND | {"objectives"},
+    "target": ISLAND
+    | {"objectives", "generation", "gradients"},  # tokens and alignment are made once, for training and scoring
     "report": ISLAND | {"audit", "store"},
     "runner": ANY_ROOM - {"cli", "console", "__main__"},
     "console": ANY_ROOM - {"cli", "__main__"},  # what the command line prints

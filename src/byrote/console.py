@@ -204,7 +204,7 @@ def _attacks() -> Table:
 
     table = Table(show_edge=False, header_style="bold", caption_justify="left", show_lines=True)
     for column in ("name", "kind", "access", "needs", "cost of a record", "what it is", "paper"):
-        table.add_column(column, no_wrap=column == "name")
+        table.add_column(column, no_wrap=column == "name", min_width=30 if column == "what it is" else None)
     for name, kind in discover("attack").items():
         if issubclass(kind, Attack):
             one = kind()

@@ -8,12 +8,13 @@ few rows at a time; the full B x T x V logits never exist.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from byrote.generation import Prompt, generate
+from byrote.gradients import gradient_norms
 from byrote.objectives.batching import Example, collate, common_start, encode, out_of_memory, pack
 from byrote.objectives.classification import Classifier, encode_labelled
 from byrote.objectives.completion import encode_completions, encode_prompts
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
     from transformers import PreTrainedTokenizerBase
+
+T = TypeVar("T")
 
 CPU_TOKENS, GPU_TOKENS = 512, 8192
 """Default token budgets of one batch: on a processor larger batches only add padding."""
@@ -135,33 +138,69 @@ class Target:
         self.decoder.model.eval()
         examples = self.encode(texts)
         stats: list[TokenStats] = [_empty(example) for example in examples]
-        waiting = [index for index, example in enumerate(examples) if example.targets]
-        done = len(texts) - len(waiting)
+        empty = sum(not example.targets for example in examples)
         with torch.inference_mode():
             reader, examples = self._reader(self.behind(context, examples)) if context else (self.decoder, examples)
-            while waiting:
-                lengths = [len(examples[index].ids) for index in waiting]
-                try:
-                    for batch in pack(lengths, self.token_budget):
-                        indices = [waiting[position] for position in batch]
-                        scored = self._score(reader, [examples[i] for i in indices])
-                        for index, found in zip(indices, scored, strict=True):
-                            stats[index] = found
-                        done += len(indices)
-                        on_progress(done, len(texts))
-                    waiting = []
-                except (RuntimeError, MemoryError) as error:
-                    if not out_of_memory(error):
-                        raise
-                    self._remembered = None
-                    waiting = [index for index in waiting if not len(stats[index])]
-                    longest = max(len(examples[index].ids) for index in waiting)
-                    if self.token_budget <= longest:
-                        raise ByroteError(
-                            f"out of memory scoring a single text of {longest} tokens: lower max_length"
-                        ) from None
-                    self.token_budget = max(self.token_budget // 2, longest)
+            found = self._in_batches(
+                examples, lambda batch: self._score(reader, batch), lambda done: on_progress(empty + done, len(texts))
+            )
+        for index, one in found.items():
+            stats[index] = one
         return stats
+
+    def likeliest(self, examples: Sequence[Example], count: int) -> list[NDArray[np.int32]]:
+        """(T, count) for each example: at each target, the tokens other than it that the model finds likeliest."""
+        import torch
+
+        self.decoder.model.eval()
+        with torch.inference_mode():
+            found = self._in_batches(examples, lambda batch: self._others(batch, count))
+        return [found.get(index, np.zeros((0, count), np.int32)) for index in range(len(examples))]
+
+    def _others(self, examples: Sequence[Example], count: int) -> list[NDArray[np.int32]]:
+        import torch
+
+        rows = self.decoder.rows(collate(examples, self.pad_token_id, self.device))
+        targets = torch.tensor([token for example in examples for token in example.target_ids], device=rows.device)
+        found = []
+        chunk = self._chunk(CHUNK_BYTES)
+        for first in range(0, len(rows), chunk):
+            here = slice(first, first + chunk)
+            logits = self.decoder.logits(rows[here]).float().scatter(1, targets[here, None], -torch.inf)
+            found.append(logits.topk(count, dim=1).indices.int().cpu().numpy())
+        return np.split(np.concatenate(found), np.cumsum([example.targets for example in examples])[:-1])
+
+    def gradient_norms(self, records: Sequence[Record], contexts: Sequence[Sequence[int]]) -> list[float]:
+        """The norm of the gradient of each record's loss in all weights; `contexts` as in `generate`."""
+        pairs = zip(contexts, self.encode(records), strict=True)
+        examples = [self.behind(context, [example])[0] if context else example for context, example in pairs]
+        return gradient_norms(self.decoder, examples, self.pad_token_id, self.device)
+
+    def _in_batches(
+        self,
+        examples: Sequence[Example],
+        read: Callable[[list[Example]], Sequence[T]],
+        on_progress: Callable[[int], None] = lambda done: None,
+    ) -> dict[int, T]:
+        """What `read` finds in each example that has a target, by its place; after out of memory in smaller batches."""
+        found: dict[int, T] = {}
+        while waiting := [at for at, example in enumerate(examples) if example.targets and at not in found]:
+            try:
+                for batch in pack([len(examples[at].ids) for at in waiting], self.token_budget):
+                    indices = [waiting[position] for position in batch]
+                    found |= zip(indices, read([examples[at] for at in indices]), strict=True)
+                    on_progress(len(found))
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                self._remembered = None
+                longest = max(len(examples[at].ids) for at in waiting if at not in found)
+                if self.token_budget <= longest:
+                    raise ByroteError(
+                        f"out of memory scoring a single text of {longest} tokens: lower max_length"
+                    ) from None
+                self.token_budget = max(self.token_budget // 2, longest)
+        return found
 
     def generate(
         self,
@@ -288,19 +327,21 @@ class Target:
         """(4, R): log_prob, mean, std and rank of every row, from logits that exist a chunk at a time."""
         import torch
 
-        row_bytes = 4 * self.decoder.vocabulary
-        factor = 1 if self.device == "cpu" else GPU_FACTOR
-        chunk, sweep = (max(1, factor * size // row_bytes) for size in (CHUNK_BYTES, SWEEP_BYTES))
+        chunk, sweep = self._chunk(CHUNK_BYTES), self._chunk(SWEEP_BYTES)
         # One result and one scratch buffer for all: small results allocated between large chunks
         # would keep the allocator from giving the chunks' memory back.
         columns = torch.empty((4, len(rows)), dtype=torch.float32, device=rows.device)
-        scratch = torch.empty((min(sweep, len(rows)), row_bytes // 4), dtype=torch.float32, device=rows.device)
+        scratch = torch.empty((min(sweep, len(rows)), self.decoder.vocabulary), dtype=torch.float32, device=rows.device)
         for first in range(0, len(rows), chunk):
             logits = self.decoder.logits(rows[first : first + chunk]).float()
             for start in range(0, len(logits), sweep):
                 here = slice(first + start, first + min(start + sweep, len(logits)))
                 vocabulary_stats(logits[start : start + sweep], targets[here], scratch, columns[:, here])
         return columns
+
+    def _chunk(self, size: int) -> int:
+        """Rows of float32 logits that take so many bytes."""
+        return max(1, (1 if self.device == "cpu" else GPU_FACTOR) * size // (4 * self.decoder.vocabulary))
 
 
 def vocabulary_stats(logits: torch.Tensor, targets: torch.Tensor, scratch: torch.Tensor, columns: torch.Tensor) -> None:

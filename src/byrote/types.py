@@ -35,6 +35,9 @@ class Unscorable(ByroteError):
     """One record cannot be scored by one attack; the message is the reason shown beside it."""
 
 
+NO_TARGET = "no target token: the text is shorter than two tokens"
+
+
 def normalise(text: str) -> str:
     """The form in which two texts count as the same: NFKC, case-folded, runs of white space folded."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
@@ -89,6 +92,12 @@ class Record:
     @property
     def group_id(self) -> str:
         return self.id if self.group is None else self.group
+
+    def scored(self, of: Literal["text", "completion"] = "text") -> str:
+        """What is scored of it: the whole text, or its completion alone."""
+        if of == "text":
+            return self.text
+        return self.messages[-1][1] if self.messages is not None else self.completion or self.text
 
     def rewritten(self, change: Callable[[str], str], of: Literal["text", "completion"] = "text") -> Record:
         """It with other words in what is scored of it: the whole text, or its completion alone."""
@@ -203,7 +212,7 @@ class TokenStats:
     def loss(self) -> float:
         """Mean negative log-probability per target token, in nats."""
         if not len(self):
-            raise Unscorable("no target token: the text is shorter than two tokens")
+            raise Unscorable(NO_TARGET)
         return -float(self.log_prob.mean(dtype=np.float64))
 
 

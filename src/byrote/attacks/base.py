@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from byrote.registry import Component
-from byrote.types import Floats, Generation, Query, Record, Scores, TokenStats, Unscorable
+from byrote.types import Decoding, Floats, Generation, Query, Record, Scores, TokenStats, Unscorable
 
 Need = Literal[
     "base", "tokens", "population", "neighbours", "queries", "continuations", "gradients", "shadows", "peers"
@@ -84,10 +84,15 @@ class Evidence:
     @property
     def text(self) -> str:
         """The text that the statistics cover."""
-        record = self.record
-        if self.of == "text":
-            return record.text
-        return record.messages[-1][1] if record.messages is not None else record.completion or record.text
+        return self.record.scored(self.of)
+
+    def untuned(self) -> TokenStats:
+        """The untuned base model's statistics of the same tokens. Raises Unscorable."""
+        if self.base is None:
+            raise Unscorable("the base model did not score this text")
+        if len(self.base) != len(self.target):
+            raise Unscorable(f"{len(self.target)} tokens here but {len(self.base)} for the base model")
+        return self.base
 
     def answer(self, query: Query, *, by: Literal["target", "base"] = "target") -> TokenStats:
         """What the model says of a query. Raises Unscorable where it could not be asked."""
@@ -97,6 +102,15 @@ class Evidence:
         if not len(stats) and query.context and len(self.target):
             raise Unscorable("the texts before it and the text itself do not fit the model's positions")
         return stats
+
+
+LEAST_LOSS = 1e-6
+"""Nats per token: a ratio of losses is taken of no less, so that a text which is known by heart has one too."""
+
+
+def of_losses(above: float, below: float) -> float:
+    """The ratio of two mean losses, each of at least LEAST_LOSS."""
+    return max(above, LEAST_LOSS) / max(below, LEAST_LOSS)
 
 
 def label_and_others(stats: TokenStats) -> tuple[float, Floats]:
@@ -141,6 +155,11 @@ class Attack(Component):
         """True where the null is 0.5 by construction, so that the untuned base model is not attacked to measure it."""
         return self.compares_with_base  # the base model ties with itself
 
+    @property
+    def neighbours_read(self) -> int:
+        """How many neighbours of a record it reads."""
+        return 0
+
     of_sets: ClassVar[bool] = False
     """Whether it is asked about the whole set too: then the report gives a p-value beside the rest."""
     blind: ClassVar[bool] = False
@@ -160,6 +179,10 @@ class Attack(Component):
 
     def queries(self, record: Record, background: Background) -> Sequence[Query]:
         """The further texts that it wants scored for a record; the same ones whenever it is asked."""
+        return ()
+
+    def openings(self, record: Record, background: Background) -> Sequence[tuple[Record, Decoding]]:
+        """The prompts that it wants the model to go on from, and how; their completions are not read."""
         return ()
 
 

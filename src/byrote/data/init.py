@@ -37,7 +37,10 @@ def study_text(summary: FileSummary, source: str | None = None) -> str:
         line("  - lora", "low-rank matrices; {name: lora, r: 16} changes a setting"),
         line("  - prompt-tuning", "a few learned tokens before the text"),
         line("  # - head", "only the last layer; also prefix-tuning, p-tuning"),
-        line("attacks: [loss, reference, zlib, min-k, min-k++]", "how leakage is measured"),
+        line(
+            "attacks: [loss, reference, zlib, min-k, min-k++, ez-mia, wbc]",
+            "how leakage is measured; `byrote list attacks`",
+        ),
         line("utility: [perplexity]", "how usefulness is measured, on the test records"),
         line("epochs: 4", "passes over the members; each one is scored"),
         line("max_length: 256", "tokens of a record that count; longer ones are cut, and the report says how many"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from byrote.objectives.completion import encode_completions
 from byrote.plants.base import Plant, plant_all
 from byrote.runner import tables
 from byrote.runner.environment import pick_device
+from byrote.runner.neighbours import read_neighbours
 from byrote.runner.progress import Progress
 from byrote.store import RunFolder, Store, identity
 from byrote.study import Study
@@ -136,12 +137,29 @@ class Context:
         """What an attacker on a seed's split has beside the record in question."""
         if seed not in self._backgrounds:
             splits = self.splits(seed)
+            known = read_neighbours(self._base_folder()) if self.neighbours_read else {}
+            keys = {record.id: text_key(record.scored(self.scored)) for record in splits.members + splits.nonmembers}
             self._backgrounds[seed] = Background(
                 outsiders=splits.validation + splits.test,
                 insiders=splits.members,
-                of="completion" if self.study.objective == "completion" else "text",
+                of=self.scored,
+                neighbours={name: known[key] for name, key in keys.items() if key in known},
             )
         return self._backgrounds[seed]
+
+    @property
+    def scored(self) -> Literal["text", "completion"]:
+        """What of a record is scored."""
+        return "completion" if self.study.objective == "completion" else "text"
+
+    @property
+    def neighbours_read(self) -> int:
+        """How many neighbours of a record the study's attacks read at most."""
+        return max((attack.neighbours_read for attack in self.study.attacks_of("membership")), default=0)
+
+    def _base_folder(self) -> RunFolder:
+        base = self.study.base(model=self.model.fingerprint, data=self.data.fingerprint)
+        return self.store.run(identity(base.model_dump(mode="json")))
 
     def queries(self, seed: int) -> tuple[Query, ...]:
         """What the study's membership attacks ask beside the members and nonmembers of a seed, each text once."""
@@ -153,6 +171,22 @@ class Context:
             for query in attack.queries(record, background)
         }
         return tuple(found.values())
+
+    def openings(self, seed: int) -> tuple[tuple[Record, Decoding], ...]:
+        """What the study's membership attacks want the model to go on from, each once."""
+        splits, background = self.splits(seed), self.background(seed)
+        found = {
+            (text_key(record.text), decoding): (record, decoding)
+            for attack in self.study.attacks_of("membership")
+            for asked in splits.members + splits.nonmembers
+            for record, decoding in attack.openings(asked, background)
+        }
+        return tuple(found.values())
+
+    def gradients(self, seed: int) -> tuple[Record, ...]:
+        """The records whose gradients its attacks read."""
+        needed = any("gradients" in attack.needs for attack in self.study.attacks_of("membership"))
+        return self.splits(seed).members + self.splits(seed).nonmembers if needed else ()
 
     def tokens(self, record: Record) -> NDArray[np.int32]:
         """(T,) the target tokens of a record's text or completion."""

@@ -1,4 +1,6 @@
-"""What models generated for the test records' prompts, kept in their run folders: made once, and read by measures."""
+"""What models generated, for the test records' prompts and for attacks' openings, kept in their run folders: made once,
+and read by measures and attacks.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 
 PART = 64
 """Prompts that are written at once: a kill loses no more. Each part is generated in the same company every time."""
+
+Asked = Sequence[tuple[Record, Decoding]]
+"""Prompts, and how each is to be gone on from."""
 
 Generations = dict[tuple[str, str], Generation]
 """By the key of the record's text, and by how it was generated."""
@@ -38,18 +43,30 @@ def read_generations(folder: RunFolder, epoch: int) -> Generations:
     return {} if table is None else tables.generations_from(table)
 
 
-def has_generations(folder: RunFolder, epoch: int, records: Iterable[Record], decodings: Sequence[Decoding]) -> bool:
-    """Whether there is text for each of these records by each of these settings."""
-    table = folder.read_table(generations_name(epoch), columns=["text_key", "decoding"]) if decodings else None
+def has_generations(folder: RunFolder, epoch: int, asked: Asked) -> bool:
+    """Whether there is text for each of these."""
+    table = folder.read_table(generations_name(epoch), columns=["text_key", "decoding"]) if asked else None
     known = set() if table is None else set(zip(*(table[name].to_pylist() for name in table.column_names), strict=True))
-    return all((text_key(record.text), spelled(how)) in known for record in records for how in decodings)
+    return all((text_key(record.text), how) in known for part, how in _spelled(asked) for record in part)
 
 
-def ensure_generations(run: Run, target: Target, epoch: int, records: Sequence[Record], label: str) -> None:
-    """Generate what the study asks for and is not there yet, with the model as it stands after an epoch."""
+def _spelled(asked: Asked) -> Iterable[tuple[list[Record], str]]:
+    return ((records, spelled(decoding)) for decoding, records in by_decoding(asked).items())
+
+
+def by_decoding(asked: Asked) -> dict[Decoding, list[Record]]:
+    """The records by how they are to be gone on from, in the order given."""
+    found: dict[Decoding, list[Record]] = {}
+    for record, decoding in asked:
+        found.setdefault(decoding, []).append(record)
+    return found
+
+
+def ensure_generations(run: Run, target: Target, epoch: int, asked: Asked, label: str) -> None:
+    """Generate what of this is not there yet, with the model as it stands after an epoch."""
     progress, folder, name = run.context.progress, run.folder, generations_name(epoch)
-    ordered = sorted(records, key=lambda record: (len(record.text) - len(record.completion or ""), record.id))
-    for decoding in run.context.decodings:
+    for decoding, records in by_decoding(asked).items():
+        ordered = sorted(records, key=lambda record: (len(record.text) - len(record.completion or ""), record.id))
         how, known = spelled(decoding), read_generations(folder, epoch)
         progress.start(f"{label}: generating", len(ordered))
         for start in range(0, len(ordered), PART):

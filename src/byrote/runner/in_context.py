@@ -103,12 +103,12 @@ class InContextRun(MethodRun):
     def _longest(self, method: InContext, target: Target, splits: Splits) -> int:
         """Tokens of the longest context with the longest text after it."""
         tests, decodings = {record.id for record in splits.test}, self.context.decodings
-        found = []
+        found, opening = [], self.longest_opening(target)
         for one in method.sets(splits, self.seed(PURPOSE)):
             asked = [record for record in one.others if record.id in tests]
             lengths = [len(example.ids) for example in target.encode(one.scored)]
             lengths += [target.longest_answer(asked, how) for how in decodings]
-            found.append(len(target.context_of(one.demonstrations, method.separator)) + max(lengths))
+            found.append(len(target.context_of(one.demonstrations, method.separator)) + max(*lengths, opening))
         return max(found)
 
     def _start_folder(self) -> None:

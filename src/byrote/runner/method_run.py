@@ -12,12 +12,13 @@ import numpy as np
 from byrote.methods.base import Method
 from byrote.runner.context import Context
 from byrote.runner.environment import DECISIVE, versions
+from byrote.runner.generations import by_decoding
 from byrote.runner.one import ENVIRONMENT, Run, Wanted
 from byrote.store import identity
 from byrote.study import Experiment
 from byrote.study.model import CONTROL_MEMBERS
 from byrote.study.privacy import Privacy
-from byrote.types import Diverged, Record, Splits, StudyError, TokenStats, text_key
+from byrote.types import Decoding, Diverged, Record, Splits, StudyError, TokenStats, text_key
 
 if TYPE_CHECKING:
     from torch import nn
@@ -115,6 +116,15 @@ class MethodRun(Run, ABC):
         stats = self.stats(epoch)
         found = [stats[text_key(record.text)] for record in splits.validation]
         return mean_loss([one for one in found if len(one)])
+
+    def longest_opening(self, target: Target) -> int:
+        """Tokens of the longest opening of the study's attacks, with what is generated after it."""
+        openings = self.context.openings(self.experiment.seed)
+        asked = {
+            (record.text, how.max_new_tokens): record for record, how in openings
+        }  # whatever the seed of its draws
+        by_length = by_decoding([(record, Decoding(tokens)) for (_, tokens), record in asked.items()])
+        return max((target.longest_answer(records, how) for how, records in by_length.items()), default=0)
 
     def cuts(self, target: Target, splits: Splits) -> list[str]:
         """How many records of each part were longer than what is read of them, as sentences."""

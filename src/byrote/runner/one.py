@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from byrote.runner import tables
 from byrote.runner.context import Context
 from byrote.runner.environment import describe
-from byrote.runner.generations import ensure_generations, generation_seconds, has_generations
+from byrote.runner.generations import Asked, ensure_generations, generation_seconds, has_generations
+from byrote.runner.gradients import ensure_gradients, gradients_name, missing_gradients
+from byrote.runner.neighbours import NEIGHBOURS, ensure_neighbours, missing_neighbours
 from byrote.runner.queries import ensure_queries, missing_queries, queries_name
 from byrote.store import RunFolder, identity
 from byrote.study import BaseExperiment, Experiment
@@ -39,6 +41,10 @@ class Wanted:
     """Answered at the end, as the study's measures ask."""
     queries: Sequence[Query] = ()
     """Asked at the end."""
+    openings: Sequence[tuple[Record, Decoding]] = ()
+    """Gone on from at the end, each in its way, as the study's attacks ask."""
+    gradients: Sequence[Record] = ()
+    """Whose gradients are taken at the end."""
     keep: bool = False
     """Whether the tuned weights are kept."""
 
@@ -68,19 +74,27 @@ class Run:
 
     def answered(self, epoch: int, wanted: Wanted) -> bool:
         """Whether everything that is made at the end is there."""
-        said = has_generations(self.folder, epoch, wanted.prompts, self.context.decodings)
-        return said and not missing_queries(self, epoch, wanted.queries)
+        said = all(has_generations(self.folder, epoch, asked) for asked in self._asked(wanted))
+        taken = not missing_gradients(self, epoch, wanted.gradients)
+        return said and taken and not missing_queries(self, epoch, wanted.queries)
+
+    def _asked(self, wanted: Wanted) -> tuple[Asked, Asked]:
+        """What is to be generated: for the study's measures, and for its attacks."""
+        return [(record, how) for how in self.context.decodings for record in wanted.prompts], wanted.openings
 
     def ensure_answers(self, target: Target, epoch: int, wanted: Wanted, label: str) -> None:
         """Make what of it is not there, with the model as it stands after an epoch."""
         ensure_queries(self, target, epoch, wanted.queries, label)
-        ensure_generations(self, target, epoch, wanted.prompts, label)
+        for asked in self._asked(wanted):
+            ensure_generations(self, target, epoch, asked, label)
+        ensure_gradients(self, target, epoch, wanted.gradients, label)
 
     def answer_seconds(self, epoch: int) -> dict[str, float]:
         """What that took, as lines of the run's cost."""
-        table = self.folder.read_table(queries_name(epoch), columns=["text_key"])
-        asked = {} if table is None else {"attack_seconds": tables.seconds_of(table)}
-        return asked | generation_seconds(self.folder, epoch)
+        names = [queries_name(epoch), gradients_name(epoch), *([NEIGHBOURS] if epoch == 0 else [])]
+        found = [self.folder.read_table(name, columns=["text_key"]) for name in names]
+        seconds = [tables.seconds_of(table) for table in found if table is not None]
+        return ({"attack_seconds": sum(seconds)} if seconds else {}) | generation_seconds(self.folder, epoch)
 
     def stats(self, epoch: int) -> dict[str, TokenStats]:
         """Token statistics of an epoch by text key; empty where there are none."""
@@ -144,6 +158,17 @@ class Run:
 
 class BaseRun(Run):
     """The untuned base model, scored once for all methods and seeds."""
+
+    def ensure_neighbours(self, records: Sequence[Record], count: int) -> bool:
+        """Make so many neighbours of each of these records, where there are fewer; whether there was work."""
+        context = self.context
+        texts = [record.scored(context.scored) for record in records]
+        if not missing_neighbours(self.folder, texts, count):
+            return False
+        with self.folder.locked():
+            target = self.target(context.load_model().model)
+            ensure_neighbours(context, self.folder, target, texts, count, "base model")
+        return True
 
     def ensure(self, wanted: Wanted) -> bool:
         """Score, ask and generate what is not there yet; whether there was work."""

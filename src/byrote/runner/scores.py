@@ -23,11 +23,12 @@ from byrote.attacks.fitted import FittedAttack, score_set
 from byrote.registry import Component
 from byrote.runner import tables
 from byrote.runner.context import Context
-from byrote.runner.generations import read_generations, spelled
+from byrote.runner.generations import Generations, read_generations, spelled
+from byrote.runner.gradients import read_gradients
 from byrote.runner.one import Run
 from byrote.runner.queries import NO_ANSWER, read_answers
 from byrote.store import RunFolder, identity
-from byrote.types import Record, Scores, Splits, TokenStats, Unscorable, text_key
+from byrote.types import Generation, Record, Scores, Splits, TokenStats, Unscorable, text_key
 from byrote.utility.base import Observation, Utility
 from byrote.utility.generated import Generated
 
@@ -70,6 +71,14 @@ class Witness:
         return read_answers(self.base, 0)
 
     @cached_property
+    def gradients(self) -> dict[str, float]:
+        return read_gradients(self.run, self.epoch)
+
+    @cached_property
+    def generations(self) -> Generations:
+        return read_generations(self.run.folder, self.epoch)
+
+    @cached_property
     def shadow_answers(self) -> list[dict[str, TokenStats]]:
         return [read_answers(shadow.run, shadow.run.history()["epochs"]) for shadow in self.shadow_runs]
 
@@ -91,6 +100,8 @@ class Witness:
                 name: self.base_answers[name] for name in asked if base is not None and name in self.base_answers
             },
             shadows=tuple(self._shadows(record, key, attack.trainings)),
+            continuations=tuple(self._continuations(attack, record)),
+            gradient_norm=self.gradients.get(key) if "gradients" in needs else None,
         )
 
     def population(self, attack: Attack) -> list[Evidence]:
@@ -98,6 +109,12 @@ class Witness:
         outsiders = self.background.outsiders if "population" in attack.needs else ()
         peers = self.asked if "peers" in attack.needs else ()
         return [self.of(attack, record) for record in (*outsiders, *peers) if text_key(record.text) in self.answers]
+
+    def _continuations(self, attack: Attack, record: Record) -> Iterator[Generation]:
+        for opening, decoding in attack.openings(record, self.background):
+            said = self.generations.get((text_key(opening.text), spelled(decoding)))
+            if said is not None:
+                yield said
 
     def _shadows(self, record: Record, key: str, count: int) -> Iterator[Shadow]:
         if count:

@@ -121,8 +121,19 @@ class StudyRun:
     def _base_cell(self, seed: int, splits: dict[int, Splits]) -> None:
         everything = tuple({record.id: record for part in splits.values() for record in part.all()}.values())
         prompts = {record.id: record for part in splits.values() for record in part.test}
-        queries = [query for number in splits for query in self.context.queries(number)]
-        self.worked += self.base.ensure(Wanted(everything, tuple(prompts.values()), queries))
+        context, scored = (
+            self.context,
+            [record for part in splits.values() for record in part.members + part.nonmembers],
+        )
+        self.worked += self.base.ensure_neighbours(scored, context.neighbours_read)
+        wanted = Wanted(
+            everything,
+            tuple(prompts.values()),
+            queries=[query for number in splits for query in context.queries(number)],
+            openings=[opening for number in splits for opening in context.openings(number)],
+            gradients=[record for number in splits for record in context.gradients(number)],
+        )
+        self.worked += self.base.ensure(wanted)
         self._score(self.base, seed, range(1), self.study.attacks_of("membership"))
         self.worked += ensure_blind(self.context, self.controls, seed)
         self._poisoning(self.base, self.context.mislabelled(seed), range(1))
@@ -183,7 +194,15 @@ class StudyRun:
         found = {"run_id": answer.id, "learning_rate": rate if trains(method) else None, "tried": tried}
         cell = cell.model_copy(update=found)
         keep = study.keep == "all" or (study.keep == "adapters" and method.is_adapter)
-        wanted = Wanted(splits.all(), splits.test, self.context.queries(cell.seed), keep)
+        context = self.context
+        wanted = Wanted(
+            splits.all(),
+            splits.test,
+            queries=context.queries(cell.seed),
+            openings=context.openings(cell.seed),
+            gradients=context.gradients(cell.seed),
+            keep=keep,
+        )
         self.worked += answer.ensure(splits, wanted)
         history = answer.history()
         shadows, failed = self._shadows(method, privacy, splits, cell.seed, rate)

@@ -71,6 +71,35 @@ def generations_from(table: pa.Table) -> dict[tuple[str, str], Generation]:
     }
 
 
+def norms_table(norms: Mapping[str, float], seconds: float) -> pa.Table:
+    """One row per text: text_key, norm."""
+    import pyarrow as pa
+
+    columns = {"text_key": pa.array(list(norms), pa.string()), "norm": pa.array(list(norms.values()), pa.float64())}
+    return pa.table(columns).replace_schema_metadata({"seconds": repr(seconds)})
+
+
+def norms_from(table: pa.Table) -> dict[str, float]:
+    """What `norms_table` was made from."""
+    return dict(zip(table["text_key"].to_pylist(), table["norm"].to_pylist(), strict=True))
+
+
+def neighbours_table(neighbours: Mapping[str, Sequence[str]], seconds: float) -> pa.Table:
+    """One row per text: text_key, neighbours."""
+    import pyarrow as pa
+
+    columns = {
+        "text_key": pa.array(list(neighbours), pa.string()),
+        "neighbours": pa.array([list(texts) for texts in neighbours.values()], pa.list_(pa.string())),
+    }
+    return pa.table(columns).replace_schema_metadata({"seconds": repr(seconds)})
+
+
+def neighbours_from(table: pa.Table) -> dict[str, tuple[str, ...]]:
+    """What `neighbours_table` was made from."""
+    return dict(zip(table["text_key"].to_pylist(), map(tuple, table["neighbours"].to_pylist()), strict=True))
+
+
 def seconds_of(table: pa.Table) -> float:
     """What the pass that made a table of statistics took."""
     return float((table.schema.metadata or {}).get(b"seconds", b"0"))

@@ -219,6 +219,7 @@ class TrainedRun(MethodRun):
         limit = getattr(model.config, "max_position_embeddings", None)
         longest = max(len(example.ids) for example in target.encode(splits.all()))
         longest = max(longest, *(target.longest_answer(splits.test, how) for how in self.context.decodings), 0)
+        longest = max(longest, self.longest_opening(target))
         if limit is not None and longest + self.method.virtual_tokens > limit:
             raise StudyError(
                 f"{self.method.name}: {self.method.virtual_tokens} virtual tokens and texts of {longest} tokens do "

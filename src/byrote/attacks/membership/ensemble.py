@@ -24,6 +24,8 @@ def attack_of(name: str) -> MembershipAttack:
     found = make("attack", name)
     if not isinstance(found, MembershipAttack):
         raise StudyError(f"the ensemble weighs attacks that score a record by itself, which {name} is not")
+    if "continuations" in found.needs:
+        raise StudyError(f"the ensemble weighs attacks on what a text is given, and {name} reads what the model writes")
     return found
 
 
@@ -73,6 +75,11 @@ class Ensemble(ClassifiedAttack):
     def trainings(self) -> int:
         """As many shadow models as any of them reads."""
         return max(one.trainings for one in self.parts())
+
+    @property
+    def neighbours_read(self) -> int:
+        """As many neighbours as any of them reads."""
+        return max(one.neighbours_read for one in self.parts())
 
     def queries(self, record: Record, background: Background) -> Sequence[Query]:
         """Those of all of them, each once."""

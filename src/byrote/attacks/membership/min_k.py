@@ -9,7 +9,7 @@ from pydantic import Field
 
 from byrote.attacks.base import Evidence, MembershipAttack
 from byrote.registry import register
-from byrote.types import Floats, Unscorable
+from byrote.types import NO_TARGET, Floats, Unscorable
 
 
 @register("attack", "min-k")
@@ -32,6 +32,6 @@ class MinK(MembershipAttack):
 def mean_of_lowest(values: Floats, share: float) -> float:
     """The mean of the lowest max(1, floor(share * T)) of T values; raises Unscorable when T is 0."""
     if not len(values):
-        raise Unscorable("no target token: the text is shorter than two tokens")
+        raise Unscorable(NO_TARGET)
     kept = max(1, int(share * len(values)))
     return float(np.partition(values, kept - 1)[:kept].mean())

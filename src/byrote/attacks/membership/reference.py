@@ -6,7 +6,6 @@ from typing import ClassVar, Literal
 
 from byrote.attacks.base import Evidence, MembershipAttack, Need
 from byrote.registry import register
-from byrote.types import Unscorable
 
 
 @register("attack", "reference")
@@ -24,8 +23,4 @@ class Reference(MembershipAttack):
 
     def score(self, evidence: Evidence) -> float:
         """How much lower the loss is than under the base model, in nats per token."""
-        if evidence.base is None:
-            raise Unscorable("the base model did not score this text")
-        if len(evidence.base) != len(evidence.target):
-            raise Unscorable(f"{len(evidence.target)} tokens here but {len(evidence.base)} for the base model")
-        return evidence.base.loss - evidence.target.loss
+        return evidence.untuned().loss - evidence.target.loss
