@@ -343,7 +343,7 @@ def test_the_report_does_not_say_that_it_trained(copied: Path) -> None:
 def test_alone_it_speaks_of_no_epoch(folder: Path, tmp_path: Path) -> None:
     run(study_of(folder, methods=[TWO], attacks=["loss"]), tmp_path)
     summary = Summary(Results.read(tmp_path))
-    assert answer(summary)[0].startswith("For **in-context, demonstrations 2")
+    assert answer(summary)[0].startswith("Not resolved for **in-context, demonstrations 2")
     assert pictures(summary)["epochs"] == [None]
 
 

@@ -100,6 +100,8 @@ def versus_rows(evidence: Evidence, cell: Cell) -> Iterator[Row]:
     for epoch in epochs:
         other = others[-1] if epoch == epochs[-1] else min(epoch, others[-1])
         for attack in evidence.attacks:
+            if attack.at_the_end and epoch != epochs[-1]:
+                continue
             blank = blank_row(evidence, cell, epoch, "membership", attack)
             yield filled(
                 blank, AUC_VERSUS, auc_difference(evidence, (cell, epoch), (twin, other), attack, "without privacy")

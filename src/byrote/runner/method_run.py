@@ -38,6 +38,15 @@ def mean_loss(stats: Sequence[TokenStats]) -> float:
     return loss
 
 
+def half_of(records: Sequence[Record], seed: int) -> tuple[Record, ...]:
+    """Each record with a chance of one half, and its copies with it, as members and nonmembers were split too."""
+    chance = np.random.default_rng(seed).random(len(records))
+    drawn: dict[str, bool] = {}
+    for record, dice in zip(records, chance.tolist(), strict=True):
+        drawn.setdefault(record.group_id, dice < 0.5)
+    return tuple(record for record in records if drawn[record.group_id])
+
+
 class MethodRun(Run, ABC):
     """A method on one split."""
 
@@ -97,9 +106,7 @@ class MethodRun(Run, ABC):
             return splits.test
         part, members = self.experiment.trains_on, splits.members
         if self.experiment.shadow is not None:
-            drawn = np.random.default_rng(self.seed(f"shadow {self.experiment.shadow}"))
-            both = splits.members + splits.nonmembers
-            members = tuple(record for record, is_in in zip(both, drawn.random(len(both)) < 0.5, strict=True) if is_in)
+            members = half_of(splits.members + splits.nonmembers, self.seed("shadow's half"))
         if part == "few members":
             return members[:CONTROL_MEMBERS]
         if part == "rightly labelled":
@@ -109,8 +116,11 @@ class MethodRun(Run, ABC):
         return tuple(record for record in members for _ in range(record.copies))
 
     def seed(self, purpose: str) -> int:
-        """A seed of its own for each purpose, from the experiment's."""
-        return int(identity({"seed": self.experiment.seed, "purpose": purpose})[:8], 16)
+        """A seed of its own for each purpose, from the experiment's; a shadow shares none with its target."""
+        of = {"seed": self.experiment.seed, "purpose": purpose}
+        if self.experiment.shadow is not None:
+            of["shadow"] = self.experiment.shadow
+        return int(identity(of)[:8], 16)
 
     def changed_libraries(self) -> list[str]:
         """What has another version than when this run began: "torch 2.12 → 2.13"."""

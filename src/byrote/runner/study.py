@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from byrote._version import __version__
+from byrote.attacks.base import Attack
 from byrote.methods.base import Method
 from byrote.objectives.batching import out_of_memory
 from byrote.registry import Component
@@ -124,10 +125,8 @@ class StudyRun:
     def _base_cell(self, seed: int, splits: dict[int, Splits]) -> None:
         everything = tuple({record.id: record for part in splits.values() for record in part.all()}.values())
         prompts = {record.id: record for part in splits.values() for record in part.test}
-        context, scored = (
-            self.context,
-            [record for part in splits.values() for record in part.members + part.nonmembers],
-        )
+        context = self.context
+        scored = [record for part in splits.values() for record in part.members + part.nonmembers]
         self.worked += self.base.ensure_neighbours(scored, context.neighbours_read)
         wanted = Wanted(
             everything,
@@ -137,7 +136,7 @@ class StudyRun:
             gradients=[record for number in splits for record in context.gradients(number)],
         )
         self.worked += self.base.ensure(wanted)
-        self._score(self.base, seed, range(1))
+        self._score(self.base, seed, range(1), self.study.attacks_of("membership"))
         self._poisoning(self.base, self.context.mislabelled(seed), range(1))
         self.cells.append(Cell(method="none", family="none", seed=seed, run_id=self.base.id, base_run_id=self.base.id))
 
@@ -213,7 +212,9 @@ class StudyRun:
         self.worked += answer.ensure(splits, wanted)
         history = answer.history()
         shadows, failed = self._shadows(method, privacy, splits, cell.seed, rate)
-        self._score(answer, cell.seed, range(1, history["epochs"] + 1), shadows)
+        # Reasons are kept like scores: where shadows are to be tried again, their attacks wait for them.
+        attacks = [one for one in study.attacks_of("membership") if not failed or one.trainings <= len(shadows)]
+        self._score(answer, cell.seed, range(1, history["epochs"] + 1), attacks, shadows)
         self._poisoning(answer, self.context.mislabelled(cell.seed), range(1, history["epochs"] + 1))
         notes = [*history["notes"], *cut_off(answer, history["epochs"], splits.test)]
         nulls, missing = self._nulls(method, privacy, cell.seed, rate)
@@ -265,9 +266,11 @@ class StudyRun:
             found.append(ShadowRun(run, frozenset(record.id for record in run.records(splits))))
         return found, []
 
-    def _score(self, run: Run, seed: int, epochs: range, shadows: Sequence[ShadowRun] = ()) -> None:
+    def _score(
+        self, run: Run, seed: int, epochs: range, attacks: Sequence[Attack], shadows: Sequence[ShadowRun] = ()
+    ) -> None:
         splits = self.context.splits(seed)
-        self.worked += ensure_scores(run, self.study.attacks_of("membership"), seed, self.base, epochs, shadows)
+        self.worked += ensure_scores(run, attacks, seed, self.base, epochs, shadows)
         self.worked += ensure_utility(run, self.study.utility, splits, epochs)  # type: ignore[arg-type]
 
     def _poisoning(self, run: Run, records: Sequence[Record], epochs: range) -> None:

@@ -369,7 +369,7 @@ class Experiment(Training):
     seed: int
     trains_on: Part = "members"
     """"test" for a private method's learning-rate trials, which may not touch the private records."""
-    shadow: int | None = None
+    shadow: int | None = Field(default=None, exclude_if=lambda number: number is None)  # others keep their identity
     """Which shadow model it is: one that is trained on half of the members and nonmembers, drawn at random."""
 
     @property
