@@ -146,7 +146,7 @@ def test_a_later_question_is_answered_with_the_kept_weights(
     whole = run_facts_of(asked, tmp_path / "whole")
     plain = asked.model_copy(update={"utility": []})
     run(plain, tmp_path / "later")
-    assert [step.state for step in plan(asked, tmp_path / "later").steps] == ["to generate", "to generate", "to train"]
+    assert [step.state for step in plan(asked, tmp_path / "later").steps] == ["to ask", "to ask", "to train"]
     work, watcher = count_work(monkeypatch), Watcher()
     results = run(asked, tmp_path / "later", progress=watcher)
     assert not results.failed and work["steps"] == 20, "only head, which is no adapter, trains again"

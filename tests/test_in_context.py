@@ -222,7 +222,7 @@ def test_answers_are_generated_behind_the_demonstrations(folder: Path, tmp_path:
     run(study_of(folder, methods=[TWO], data=data), out)
     scored = work["texts"]
     study = study_of(folder, methods=[TWO], data=data, utility=[match])
-    assert [step.state for step in plan(study, out).steps] == ["to generate"]
+    assert [step.state for step in plan(study, out).steps] == ["to ask"]
     run(study, out)
     assert work["texts"] == scored
     tokenizer, model, sets = make_tokenizer(), make_model("llama"), shown_sets(out)
@@ -230,7 +230,7 @@ def test_answers_are_generated_behind_the_demonstrations(folder: Path, tmp_path:
     split = pyarrow.parquet.read_table(out / "splits.parquet").to_pylist()
     texts = {row["record_id"]: " ".join(asked[row["text_key"]]) for row in split}
     kept = in_context(out).read_table("generations/epoch-0001.parquet").to_pylist()
-    said = {row["text_key"]: row["tokens"] for row in kept}
+    said = {row["text_key"].split()[0]: row["tokens"] for row in kept}
     for row in (row for row in split if row["split"] == "test"):
         ids = [token for one in sets[row["record_id"]] for token in (*tokenizer(texts[one])["input_ids"], 3)]
         ids += tokenizer(asked[row["text_key"]][0])["input_ids"]

@@ -89,6 +89,10 @@ class Bare(MethodRun):
     def __init__(self, experiment: Experiment) -> None:
         self.experiment = experiment
 
+    def is_done(self, wanted: Any) -> bool:
+        """No."""
+        return False
+
     def ensure(self, splits: Splits, wanted: Any) -> bool:
         """Nothing."""
         return False

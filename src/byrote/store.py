@@ -108,6 +108,9 @@ def sweep(folder: Path, pattern: str = f".*{PART}") -> None:
                 path.unlink()
 
 
+HELD = "it is held by another process: run again when that has ended"
+
+
 class Locked(ByroteError):
     """Another process is working on a run."""
 

@@ -49,6 +49,10 @@ class Background:
     """What of a record is scored."""
     neighbours: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By record id: what is scored of it with a few words replaced by others that the base model finds likely."""
+    no_neighbours: str = ""
+    """Why there are none, where none can be made."""
+    drawn: dict[tuple[str, int, int], tuple[Record, ...]] = field(default_factory=dict)
+    """What attacks drew of these records, kept as long as the background itself: who, how many and by which seed."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,6 +84,8 @@ class Evidence:
     continuations: tuple[Generation, ...] = ()
     """What the model wrote to each of the attack's openings, in their order."""
     gradient_norm: float | None = None
+    failure: str = ""
+    """Why the model could not be asked what the attack needs of this record."""
 
     @property
     def text(self) -> str:
@@ -186,6 +192,23 @@ class Attack(Component):
         return ()
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Asked:
+    """What an attack wants of the model for one record; nothing, and the reason, where it fails to say."""
+
+    queries: Sequence[Query] = ()
+    openings: Sequence[tuple[Record, Decoding]] = ()
+    failure: str = ""
+
+
+def asked_by(attack: Attack, record: Record, background: Background) -> Asked:
+    """Its queries and openings. One faulty attack must not cost the others their results."""
+    try:
+        return Asked(tuple(attack.queries(record, background)), tuple(attack.openings(record, background)))
+    except Exception as error:
+        return Asked(failure=reason_of(error))
+
+
 class MembershipAttack(Attack):
     """Abstract: was this record trained on? A subclass is final, frozen, and registered with `@register`.
 
@@ -237,6 +260,9 @@ def score_all(
     except Exception as error:
         return Scores(values, (reason_of(error),) * len(evidence))
     for index, one in enumerate(evidence):
+        if one.failure:
+            reasons[index] = one.failure
+            continue
         try:
             # inf - inf gives NaN, which is reported below; numpy's warning would name no record.
             with np.errstate(invalid="ignore", over="ignore"):

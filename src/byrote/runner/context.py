@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from byrote.attacks.base import Background
+from byrote.attacks.base import Asked, Background, asked_by
 from byrote.data.base import Columns, Loaded
 from byrote.data.duplicates import remove_duplicates
 from byrote.data.load import load as load_data
@@ -24,9 +25,9 @@ from byrote.objectives.completion import encode_completions
 from byrote.plants.base import Plant, plant_all
 from byrote.runner import tables
 from byrote.runner.environment import pick_device
-from byrote.runner.neighbours import read_neighbours
+from byrote.runner.neighbours import missing_neighbours, read_neighbours, why_no_neighbours
 from byrote.runner.progress import Progress
-from byrote.store import RunFolder, Store, identity
+from byrote.store import Locked, RunFolder, Store, identity
 from byrote.study import Study
 from byrote.study.model import RECIPE
 from byrote.types import Decoding, Query, Record, Splits, StudyError, text_key
@@ -68,6 +69,7 @@ class Context:
         self._drawn: dict[int, Splits] = {}
         self._planted: dict[int, Splits] = {}
         self._backgrounds: dict[int, Background] = {}
+        self._wanted: dict[int, list[Asked]] = {}
         self._tokens: dict[str, NDArray[np.int32]] = {}
         self._tokenizer: PreTrainedTokenizerBase | None = None
 
@@ -180,6 +182,7 @@ class Context:
                 insiders=splits.members,
                 of=self.scored,
                 neighbours={name: known[key] for name, key in keys.items() if key in known},
+                no_neighbours=why_no_neighbours(self._base_folder()) if self.neighbours_read else "",
             )
         return self._backgrounds[seed]
 
@@ -193,31 +196,39 @@ class Context:
         """How many neighbours of a record the study's attacks read at most."""
         return max((attack.neighbours_read for attack in self.study.attacks_of("membership")), default=0)
 
+    def lacks_neighbours(self, seed: int) -> bool:
+        """Whether neighbours are still to be made, so that nobody knows yet what will be asked of them."""
+        records = self.splits(seed).members + self.splits(seed).nonmembers
+        texts = [record.scored(self.scored) for record in records]
+        return bool(missing_neighbours(self._base_folder(), texts, self.neighbours_read))
+
     def _base_folder(self) -> RunFolder:
         base = self.study.base(model=self.model.fingerprint, data=self.data.fingerprint)
         return self.store.run(identity(base.model_dump(mode="json")))
 
     def queries(self, seed: int) -> tuple[Query, ...]:
         """What the study's membership attacks ask beside the members and nonmembers of a seed, each text once."""
-        splits, background = self.splits(seed), self.background(seed)
+        return tuple({query.key: query for asked in self._asked(seed) for query in asked.queries}.values())
+
+    def openings(self, seed: int) -> tuple[tuple[Record, Decoding], ...]:
+        """What the study's membership attacks want the model to go on from, each once for each record."""
         found = {
-            query.key: query
-            for attack in self.study.attacks_of("membership")
-            for record in splits.members + splits.nonmembers
-            for query in attack.queries(record, background)
+            (record.id, text_key(record.text), decoding): (record, decoding)
+            for asked in self._asked(seed)
+            for record, decoding in asked.openings
         }
         return tuple(found.values())
 
-    def openings(self, seed: int) -> tuple[tuple[Record, Decoding], ...]:
-        """What the study's membership attacks want the model to go on from, each once."""
-        splits, background = self.splits(seed), self.background(seed)
-        found = {
-            (text_key(record.text), decoding): (record, decoding)
-            for attack in self.study.attacks_of("membership")
-            for asked in splits.members + splits.nonmembers
-            for record, decoding in attack.openings(asked, background)
-        }
-        return tuple(found.values())
+    def _asked(self, seed: int) -> list[Asked]:
+        """What each of the study's membership attacks wants for each member and nonmember of a seed."""
+        if seed not in self._wanted:
+            splits, background = self.splits(seed), self.background(seed)
+            self._wanted[seed] = [
+                asked_by(attack, record, background)
+                for attack in self.study.attacks_of("membership")
+                for record in splits.members + splits.nonmembers
+            ]
+        return self._wanted[seed]
 
     def gradients(self, seed: int) -> tuple[Record, ...]:
         """The records whose gradients its attacks read."""
@@ -252,7 +263,7 @@ class Context:
                 self._drawn[seed] = tables.splits_from(table, self.data.records, dropped)
             else:
                 self._drawn[seed] = drawn = self._draw(seed)
-                with folder.locked():
+                with contextlib.suppress(Locked), folder.locked():  # who holds it writes the same
                     folder.write_table(RECORDS, tables.splits_table(drawn))
                     folder.write_json(SUMMARY, dict(drawn.dropped))
         return self._drawn[seed]

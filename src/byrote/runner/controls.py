@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from byrote.attacks.base import Attack
@@ -12,10 +11,10 @@ from byrote.registry import discover, make
 from byrote.runner.in_context import run_of
 from byrote.runner.one import Wanted
 from byrote.runner.scores import Witness, score_records
-from byrote.store import Cell, Locked
+from byrote.store import HELD, Cell, Locked
 from byrote.study import Study
 from byrote.study.model import CONTROL_MEMBERS
-from byrote.types import ByroteError, Query
+from byrote.types import ByroteError, Query, Record, Splits
 
 if TYPE_CHECKING:
     from byrote.runner.study import StudyRun
@@ -32,6 +31,15 @@ def control_rate(study: Study, method: Method) -> float:
     """The study's own rate for the method, or the middle one of those that would be tried."""
     rates = study.rates(method)
     return rates[len(rates) // 2]
+
+
+def control_queries(splits: Splits) -> list[Query]:
+    """What the positive control is asked: few members, as many nonmembers, and the test records."""
+    return [Query(record) for part in _few(splits) for record in part] + [Query(record) for record in splits.test]
+
+
+def _few(splits: Splits) -> tuple[tuple[Record, ...], tuple[Record, ...]]:
+    return splits.members[:CONTROL_MEMBERS], splits.nonmembers[:CONTROL_MEMBERS]
 
 
 def positive_control(study: StudyRun) -> Cell | None:
@@ -54,16 +62,14 @@ def positive_control(study: StudyRun) -> Cell | None:
     )  # fmt: skip
     run = run_of(context, experiment, method, "positive control")
     splits = context.splits(seed)
-    few = replace(splits, members=splits.members[:CONTROL_MEMBERS], nonmembers=splits.nonmembers[:CONTROL_MEMBERS])
-    asked = few.members + few.nonmembers
+    members, nonmembers = _few(splits)
     attacks = [one for one in study.study.attacks_of("membership") if not (one.at_the_end or one.blind)]
     try:
-        study.worked += run.ensure(splits, Wanted(queries=[Query(record) for record in (*asked, *few.test)]))
+        study.worked += run.ensure(splits, Wanted(queries=control_queries(splits)))
         epoch = run.history()["epochs"]
         witness = Witness(run, study.base, epoch, context.background(seed))
-        study.worked += score_records(attacks, asked, [witness], members=len(few.members))
-    except Locked:
-        raise
+        study.worked += score_records(attacks, members + nonmembers, [witness], members=len(members))
     except ByroteError as error:
-        return cell.model_copy(update={"run_id": run.id, "status": "failed", "error": str(error)})
-    return cell.model_copy(update={"run_id": run.id, "notes": [f"{len(few.members)} members", f"{epoch} epochs"]})
+        said = HELD if isinstance(error, Locked) else str(error)
+        return cell.model_copy(update={"run_id": run.id, "status": "failed", "error": said})
+    return cell.model_copy(update={"run_id": run.id, "notes": [f"{len(members)} members", f"{epoch} epochs"]})

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from byrote.runner import tables
 from byrote.store import RunFolder, canonical_json
-from byrote.types import Decoding, Generation, Record, text_key
+from byrote.types import Decoding, Generation, Record
 
 if TYPE_CHECKING:
     from byrote.runner.one import Run
@@ -24,7 +24,7 @@ Asked = Sequence[tuple[Record, Decoding]]
 """Prompts, and how each is to be gone on from."""
 
 Generations = dict[tuple[str, str], Generation]
-"""By the key of the record's text, and by how it was generated."""
+"""By the run's key of the record, and by how it was generated."""
 
 
 def generations_name(epoch: int) -> str:
@@ -43,11 +43,11 @@ def read_generations(folder: RunFolder, epoch: int) -> Generations:
     return {} if table is None else tables.generations_from(table)
 
 
-def has_generations(folder: RunFolder, epoch: int, asked: Asked) -> bool:
+def has_generations(run: Run, epoch: int, asked: Asked) -> bool:
     """Whether there is text for each of these."""
-    table = folder.read_table(generations_name(epoch), columns=["text_key", "decoding"]) if asked else None
+    table = run.folder.read_table(generations_name(epoch), columns=["text_key", "decoding"]) if asked else None
     known = set() if table is None else set(zip(*(table[name].to_pylist() for name in table.column_names), strict=True))
-    return all((text_key(record.text), how) in known for part, how in _spelled(asked) for record in part)
+    return all((run.generation_key(record), how) in known for part, how in _spelled(asked) for record in part)
 
 
 def _spelled(asked: Asked) -> Iterable[tuple[list[Record], str]]:
@@ -66,11 +66,12 @@ def ensure_generations(run: Run, target: Target, epoch: int, asked: Asked, label
     """Generate what of this is not there yet, with the model as it stands after an epoch."""
     progress, folder, name = run.context.progress, run.folder, generations_name(epoch)
     for decoding, records in by_decoding(asked).items():
-        ordered = sorted(records, key=lambda record: (len(record.text) - len(record.completion or ""), record.id))
+        each = {run.generation_key(record): record for record in records}.values()
+        ordered = sorted(each, key=lambda record: (len(record.text) - len(record.completion or ""), record.id))
         how, known = spelled(decoding), read_generations(folder, epoch)
         progress.start(f"{label}: generating", len(ordered))
         for start in range(0, len(ordered), PART):
-            part = [one for one in ordered[start : start + PART] if (text_key(one.text), how) not in known]
+            part = [one for one in ordered[start : start + PART] if (run.generation_key(one), how) not in known]
             if not part:
                 continue
 
@@ -80,7 +81,7 @@ def ensure_generations(run: Run, target: Target, epoch: int, asked: Asked, label
 
             started, before = time.monotonic(), folder.read_table(name)
             said = run.generate(target, part, decoding, advance)
-            known |= {(text_key(one.text), how): text for one, text in zip(part, said, strict=True)}
+            known |= {(run.generation_key(one), how): text for one, text in zip(part, said, strict=True)}
             seconds = time.monotonic() - started + (0.0 if before is None else tables.seconds_of(before))
             folder.write_table(name, tables.generations_table(known, seconds))
 
@@ -95,8 +96,8 @@ def cut_off(run: Run, epoch: int, records: Sequence[Record]) -> list[str]:
     """A sentence for each way of generating by which answers did not come to their end."""
     notes, found = [], read_generations(run.folder, epoch) if run.context.decodings else {}
     for decoding in run.context.decodings:
-        said = [found[text_key(record.text), spelled(decoding)] for record in records]
-        answers = [one for one in said if not one.reason]
+        said = [found.get((run.generation_key(record), spelled(decoding))) for record in records]
+        answers = [one for one in said if one is not None and not one.reason]
         if cut := sum(not one.ended for one in answers):
             notes.append(
                 f"{cut} of {len(answers)} generated completions came to no end ({decoding}, within max_length)."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from byrote.methods.base import Method
@@ -51,6 +51,17 @@ class InContextRun(MethodRun):
     def before(self, record: Record) -> tuple[int, ...]:
         """The demonstrations of its set."""
         return self.contexts[record.id]
+
+    @cached_property
+    def _shown_before(self) -> dict[str, str]:
+        """By record id, what tells the demonstrations before it from others; the run's id tells how they are joined."""
+        sets = self.shows.sets(self.context.splits(self.experiment.seed), self.seed(PURPOSE))
+        keys = [text_key("\x1f".join(one.text for one in each.demonstrations)) for each in sets]
+        return {record.id: key for each, key in zip(sets, keys, strict=True) for record in each.scored}
+
+    def generation_key(self, record: Record) -> str:
+        """The same prompt behind other demonstrations is another question."""
+        return f"{super().generation_key(record)} {self._shown_before[record.id]}"
 
     def is_done(self, wanted: Wanted) -> bool:
         """Whether the records are scored, everything is answered, and all about the run is kept."""

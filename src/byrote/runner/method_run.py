@@ -38,6 +38,19 @@ def mean_loss(stats: Sequence[TokenStats]) -> float:
     return loss
 
 
+def wanted_of(context: Context, method: Method, seed: int) -> Wanted:
+    """What a study wants of the run that a cell is about."""
+    splits, keep = context.splits(seed), context.study.keep
+    return Wanted(
+        splits.all(),
+        splits.test,
+        queries=context.queries(seed),
+        openings=context.openings(seed),
+        gradients=context.gradients(seed),
+        keep=keep == "all" or (keep == "adapters" and method.is_adapter),
+    )
+
+
 def half_of(records: Sequence[Record], seed: int) -> tuple[Record, ...]:
     """Each record with a chance of one half, and its copies with it, as members and nonmembers were split too."""
     chance = np.random.default_rng(seed).random(len(records))
@@ -67,6 +80,16 @@ class MethodRun(Run, ABC):
 
         Raises Diverged, from the store where that is known.
         """
+
+    @abstractmethod
+    def is_done(self, wanted: Wanted) -> bool:
+        """Whether everything that is wanted is there."""
+
+    def state(self, wanted: Wanted) -> str:
+        """What `ensure` would find: "done", "to ask" or "to score"; of what is trained more (`TrainedRun`)."""
+        if self.is_done(wanted):
+            return "done"
+        return "to ask" if self.history() and self.has(ONCE, wanted.records) else "to score"
 
     @property
     def family(self) -> Literal["parameter", "prompt"]:

@@ -17,13 +17,13 @@ import numpy as np
 from byrote.objectives.batching import encode
 from byrote.runner import tables
 from byrote.store import RunFolder
-from byrote.types import ByroteError, text_key
+from byrote.types import Unscorable, text_key
 
 if TYPE_CHECKING:
     from byrote.runner.context import Context
     from byrote.target import Target
 
-NEIGHBOURS = "neighbours.parquet"
+NEIGHBOURS, NO_NEIGHBOURS = "neighbours.parquet", "no-neighbours.json"
 SHARE = 0.1
 """Of a text's tokens that are replaced; at least one."""
 LIKELIEST = 12
@@ -49,9 +49,16 @@ def read_neighbours(folder: RunFolder) -> dict[str, tuple[str, ...]]:
     return {} if table is None else tables.neighbours_from(table)
 
 
+def why_no_neighbours(folder: RunFolder) -> str:
+    """The reason where none can be made with this model's tokenizer; else empty."""
+    return str(folder.read_json(NO_NEIGHBOURS) or "")
+
+
 def missing_neighbours(folder: RunFolder, texts: Iterable[str], count: int) -> list[str]:
     """Those of these texts that have fewer than so many neighbours, each once. A text in which no token can be
     replaced is known to have none."""
+    if count and why_no_neighbours(folder):
+        return []
     known = read_neighbours(folder) if count else {}
     wanted = {text_key(text): text for text in texts} if count else {}
     return [text for key, text in wanted.items() if key not in known or 0 < len(known[key]) < count]
@@ -63,7 +70,11 @@ def ensure_neighbours(
     """Make so many neighbours of each of these texts, where there are fewer."""
     missing = missing_neighbours(folder, texts, count)
     context.progress.start(f"{label}: making neighbours", len(missing))
-    finder = Finder(context.tokenizer)
+    try:
+        finder = Finder(context.tokenizer)
+    except Unscorable as reason:  # for the attacks that read neighbours; all others go on
+        folder.write_json(NO_NEIGHBOURS, str(reason))
+        return
     for start in range(0, len(missing), PART):
         part = missing[start : start + PART]
         began, before = time.monotonic(), folder.read_table(NEIGHBOURS)
@@ -110,7 +121,7 @@ class Finder:
 
     def __init__(self, tokenizer: Any) -> None:
         if not tokenizer.is_fast:
-            raise ByroteError(
+            raise Unscorable(
                 f"{type(tokenizer).__name__} does not say which characters a token holds, so byrote cannot make the "
                 "neighbours of a text; use a model with a fast tokenizer, or leave out neighbourhood and spv-mia"
             )

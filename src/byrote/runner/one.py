@@ -55,6 +55,8 @@ class Run:
 
     virtual_tokens = 0
     """Positions that the method takes before every text."""
+    asked_no_more: str = ""
+    """Why the model is not asked what it was not asked when it was trained; empty where it can be."""
 
     def __init__(self, context: Context, experiment: Experiment | BaseExperiment) -> None:
         self.context, self.experiment = context, experiment
@@ -78,9 +80,13 @@ class Run:
         """The tokens that this run's model reads before a record."""
         return ()
 
+    def generation_key(self, record: Record) -> str:
+        """What generated text of a record is kept under: all that the model reads before it writes."""
+        return text_key(record.text)
+
     def answered(self, epoch: int, wanted: Wanted) -> bool:
         """Whether everything that is made at the end is there."""
-        said = all(has_generations(self.folder, epoch, asked) for asked in self._asked(wanted))
+        said = all(has_generations(self, epoch, asked) for asked in self._asked(wanted))
         taken = not missing_gradients(self, epoch, wanted.gradients)
         return said and taken and not missing_queries(self, epoch, wanted.queries)
 

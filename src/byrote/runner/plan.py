@@ -13,29 +13,27 @@ from byrote.data.split import sizes
 from byrote.methods.base import Method
 from byrote.registry import Component
 from byrote.runner.context import Context
-from byrote.runner.controls import control_rate
-from byrote.runner.generations import read_generations, spelled
+from byrote.runner.controls import control_queries, control_rate
 from byrote.runner.in_context import run_of
-from byrote.runner.method_run import MethodRun
-from byrote.runner.one import COST, EXPERIMENT, HISTORY
+from byrote.runner.method_run import MethodRun, wanted_of
+from byrote.runner.one import COST, EXPERIMENT, Wanted
 from byrote.runner.progress import Progress
 from byrote.runner.rates import best_rate, next_rate, trial_part
-from byrote.runner.scores import SCORES, UTILITY
 from byrote.runner.study import default_folder
-from byrote.runner.trained import DIVERGED, STATE
 from byrote.runner.weights import WEIGHTS
 from byrote.store import Store, Trial
 from byrote.study import Study, load_study
 from byrote.study.fields import Part
 from byrote.study.model import CONTROL_MEMBERS, TRAINING_OF, trains
 from byrote.study.privacy import PrivacyLevel, label_of
+from byrote.types import Query
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 
 SHADOW = " shadow"
-WAITING = ("goes on", "to train", "to score", "to generate")
+WAITING = ("goes on", "to train", "to score", "to ask")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +48,7 @@ class Step:
     run_id: str
     state: str
     """"done", "diverged", "goes on" (it was interrupted), "to train", "to score" (where nothing is trained) or
-    "to generate" (with what is kept)."""
+    "to ask" (something more, of what is kept)."""
     purpose: str
     """"run", "trial" for one rate of `learning_rate: auto`, "shadow 1", "null ..." of wrong labels,
     "shadow ..." of attacks, or "positive control"."""
@@ -123,7 +121,8 @@ def _control_steps(study: Study, context: Context, speeds: dict[str, float]) -> 
         per_member = speeds.get(method.name)
         seconds = None if per_member is None else per_member * run.experiment.epochs * CONTROL_MEMBERS
         label = f"{method.name} {method.settings()}".strip()
-        yield Step(label, "none", seed, rate, run.id, _state(run, trial=True), "positive control", seconds)
+        state = _state(run, Wanted(queries=control_queries(context.splits(seed))))
+        yield Step(label, "none", seed, rate, run.id, state, "positive control", seconds)
 
 
 def waiting_cells(study: Study, context: Context) -> list[int]:
@@ -146,7 +145,7 @@ def _steps(
     shadow_seconds = None if of_shadow is None else of_shadow * epochs * study.data.members
     numbers = range(1, study.shadows_of(method) + 1)
     label, level = f"{method.name} {method.settings()}".strip(), label_of(privacy)
-    rates = study.rates(method, privacy)
+    splits, rates = context.splits(seed), study.rates(method, privacy)
     trials: list[Trial] = []
     open_ = False
     while len(rates) > 1 and (rate := next_rate(trials, rates)) is not None:
@@ -154,7 +153,7 @@ def _steps(
             break  # what lies beyond the grid is seen when the grid is done
         run = _run(study, context, method, privacy, seed, rate, trial_part(privacy))
         trials.append(_trial(run, rate))
-        state = _state(run, trial=True)
+        state = _state(run, Wanted(splits.validation))
         open_ |= state in WAITING
         yield Step(label, level, seed, rate, run.id, state, "trial", seconds)
     if open_:
@@ -164,15 +163,15 @@ def _steps(
     elif not trials or any(trial.validation_loss is not None for trial in trials):
         rate = best_rate(trials) if trials else rates[0]
         run = _run(study, context, method, privacy, seed, rate, "members")
-        state = _state(run, trial=False)
-        yield Step(label, level, seed, rate, run.id, state, "run", None if state == "to generate" else seconds)
+        state = _state(run, wanted_of(context, method, seed), lacks=context.lacks_neighbours(seed))
+        yield Step(label, level, seed, rate, run.id, state, "run", None if state == "to ask" else seconds)
         for number in numbers:
             run = _run(study, context, method, privacy, seed, rate, "members", number)
-            state = _state(run, trial=True)  # it has no scores of its own
+            state = _state(run, Wanted(queries=[Query(record) for record in splits.all()]))
             yield Step(label, level, seed, rate, run.id, state, f"shadow {number}", shadow_seconds)
         for null in study.nulls if study.attacks_of("poisoning") else ():
             run = _run(study, context, method, privacy, seed, rate, TRAINING_OF[null])
-            state = _state(run, trial=False)  # what has scores was judged on the wrong labels
+            state = _state(run, Wanted(context.mislabelled(seed)))
             yield Step(label, level, seed, rate, run.id, state, f"null {null}", seconds)
 
 
@@ -205,19 +204,12 @@ def _trial(run: MethodRun, rate: float) -> Trial:
     return Trial(learning_rate=rate, run_id=run.id, validation_loss=validation[-1]["loss"] if validation else None)
 
 
-def _state(run: MethodRun, *, trial: bool) -> str:
-    if run.folder.intact(DIVERGED):
-        return "diverged"
-    # A trial scores the validation records alone; what has scores or measurements was wanted whole.
-    if run.folder.intact(HISTORY) and (trial or run.folder.intact(SCORES) or run.folder.intact(UTILITY)):
-        known = {how for _, how in read_generations(run.folder, run.history()["epochs"])}
-        if trial or all(spelled(how) in known for how in run.context.decodings):
-            return "done"
-        kept = not trains(run.method) or run.folder.intact_folder(WEIGHTS)
-        return "to generate" if kept else "to train"
-    if not trains(run.method):
-        return "to score"
-    return "goes on" if run.folder.intact(STATE) else "to train"
+def _state(run: MethodRun, wanted: Wanted, *, lacks: bool = False) -> str:
+    """What the run would find to do. `lacks`: it will be asked something besides that is not made yet."""
+    state = run.state(wanted)
+    if state != "done" or not lacks or run.asked_no_more:
+        return state
+    return "to train" if trains(run.method) and not run.folder.intact_folder(WEIGHTS) else "to ask"
 
 
 def _seconds_per_epoch(store: Store, model: str) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -31,6 +32,21 @@ def read_answers(run: Run, epoch: int) -> dict[str, TokenStats]:
     """Statistics of everything asked after an epoch, the records' own texts among it, by key."""
     table = run.folder.read_table(queries_name(epoch))
     return run.stats(epoch) | ({} if table is None else tables.stats_from(table))
+
+
+def answers_identity(run: Run, epoch: int) -> str:
+    """A hash of all that `read_answers` reads, whatever it took to make."""
+    import pyarrow as pa
+
+    found = hashlib.sha256()
+    for table in (run.folder.read_table(name) for name in run.files(epoch)):
+        if table is not None:
+            buffer = pa.BufferOutputStream()
+            bare = table.replace_schema_metadata(None).combine_chunks()
+            with pa.ipc.new_stream(buffer, bare.schema) as stream:
+                stream.write_table(bare)
+            found.update(buffer.getvalue())
+    return found.hexdigest()
 
 
 def missing_queries(run: Run, epoch: int, queries: Iterable[Query]) -> list[Query]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any
@@ -17,6 +17,7 @@ from byrote.attacks.base import (
     MembershipAttack,
     PoisoningMeasure,
     Shadow,
+    asked_by,
     score_all,
 )
 from byrote.attacks.fitted import FittedAttack, score_set
@@ -26,9 +27,9 @@ from byrote.runner.context import Context
 from byrote.runner.generations import Generations, read_generations, spelled
 from byrote.runner.gradients import read_gradients
 from byrote.runner.one import Run
-from byrote.runner.queries import NO_ANSWER, read_answers
+from byrote.runner.queries import NO_ANSWER, answers_identity, read_answers
 from byrote.store import RunFolder, identity
-from byrote.types import Generation, Record, Scores, Splits, TokenStats, Unscorable, text_key
+from byrote.types import Record, Scores, Splits, TokenStats, Unscorable, text_key
 from byrote.utility.base import Observation, Utility
 from byrote.utility.generated import Generated
 
@@ -79,15 +80,35 @@ class Witness:
         return read_generations(self.run.folder, self.epoch)
 
     @cached_property
+    def closed(self) -> str:
+        return self.run.asked_no_more
+
+    @cached_property
     def shadow_answers(self) -> list[dict[str, TokenStats]]:
         return [read_answers(shadow.run, shadow.run.history()["epochs"]) for shadow in self.shadow_runs]
+
+    @cached_property
+    def shadow_identities(self) -> list[str]:
+        return [answers_identity(shadow.run, shadow.run.history()["epochs"]) for shadow in self.shadow_runs]
+
+    def make(self, attack: Component) -> str:
+        """What a score of this attack is made by here: the attack, and what it reads of the shadows.
+
+        A private shadow that is trained anew is another model, under the same id.
+        """
+        read = self.shadow_identities[: attack.trainings] if isinstance(attack, Attack) and attack.trainings else []
+        return identity([made_by(attack), *read]) if read else made_by(attack)
 
     def of(self, attack: Attack, record: Record) -> Evidence:
         """What the attack may read of one record."""
         key, needs = text_key(record.text), attack.needs
         base = self.base_answers.get(key) if "base" in needs else None
         target = self._read(record, self.answers[key])
-        asked = [query.key for query in attack.queries(record, self.background)]
+        asked = asked_by(attack, record, self.background)
+        keys = [query.key for query in asked.queries]
+        said = [self.generations.get((self.run.generation_key(one), spelled(how))) for one, how in asked.openings]
+        norm = self.gradients.get(key) if "gradients" in needs else None
+        lacks = not all(one in self.answers for one in keys) or None in said or ("gradients" in needs and norm is None)
         return Evidence(
             record=record,
             target=target,
@@ -95,26 +116,22 @@ class Witness:
             of=self.background.of,
             tokens=self.run.context.tokens(record)[: len(target)] if "tokens" in needs else None,
             background=self.background,
-            answers={name: self.answers[name] for name in asked if name in self.answers},
+            answers={name: self.answers[name] for name in keys if name in self.answers},
             base_answers={
-                name: self.base_answers[name] for name in asked if base is not None and name in self.base_answers
+                name: self.base_answers[name] for name in keys if base is not None and name in self.base_answers
             },
             shadows=tuple(self._shadows(record, key, attack.trainings)),
-            continuations=tuple(self._continuations(attack, record)),
-            gradient_norm=self.gradients.get(key) if "gradients" in needs else None,
+            continuations=tuple(one for one in said if one is not None),
+            gradient_norm=norm,
+            failure=asked.failure or (self.closed if lacks else ""),
         )
 
     def population(self, attack: Attack) -> list[Evidence]:
         """What the attack is calibrated on: records that no model was trained on, or all those that are asked about."""
         outsiders = self.background.outsiders if "population" in attack.needs else ()
         peers = self.asked if "peers" in attack.needs else ()
-        return [self.of(attack, record) for record in (*outsiders, *peers) if text_key(record.text) in self.answers]
-
-    def _continuations(self, attack: Attack, record: Record) -> Iterator[Generation]:
-        for opening, decoding in attack.openings(record, self.background):
-            said = self.generations.get((text_key(opening.text), spelled(decoding)))
-            if said is not None:
-                yield said
+        records = [record for record in (*outsiders, *peers) if text_key(record.text) in self.answers]
+        return [one for one in (self.of(attack, record) for record in records) if not one.failure]
 
     def _shadows(self, record: Record, key: str, count: int) -> Iterator[Shadow]:
         if count:
@@ -169,7 +186,8 @@ def score_records(
     if not witnesses:
         return False
     run = witnesses[0].run
-    known = _keys(_current(run.folder, SCORES, "attack", attacks), "attack")
+    make = witnesses[0].make  # the witnesses differ in their epoch alone
+    known = _keys(_current(run.folder, SCORES, "attack", attacks, make), "attack")
     rows: list[dict[str, Any]] = []
     fitted: set[Series] = set()
     for witness in witnesses:
@@ -188,8 +206,9 @@ def score_records(
                 records = asked
                 fitted.add((epoch, attack.name, attack.settings()))
             evidence = [witness.of(attack, record) for record in records]
-            rows += _score_rows(attack, epoch, evidence, members, witness.population(attack))
-    return _append(run.folder, SCORES, rows, "attack", {"score": pa.float64()}, attacks, replaced=fitted)
+            found = _score_rows(attack, epoch, evidence, members, witness.population(attack))
+            rows += [row | {"made_by": make(attack)} for row in found]
+    return _append(run.folder, SCORES, rows, "attack", {"score": pa.float64()}, attacks, replaced=fitted, make=make)
 
 
 def _score_rows(
@@ -244,13 +263,14 @@ def ensure_utility(run: Run, measures: Sequence[Utility], splits: Splits, epochs
                     "record_id": record.id,
                 }
                 key = text_key(record.text)
-                text = said.get((key, spelled(generated))) if generated else None
+                text = said.get((run.generation_key(record), spelled(generated))) if generated else None
                 labels = run.context.labels
                 seen = Observation(record, _read_for(record, stats[key], labels), labels, text)
                 try:
                     rows.append({**row, "statistics": measure.measure(seen), "reason": ""})
                 except Unscorable as unscorable:
-                    rows.append({**row, "statistics": [], "reason": str(unscorable)})
+                    closed = run.asked_no_more if generated and text is None else ""
+                    rows.append({**row, "statistics": [], "reason": closed or str(unscorable)})
     return _append(run.folder, UTILITY, rows, "utility", {"statistics": pa.list_(pa.float64())}, measures)
 
 
@@ -272,16 +292,18 @@ def made_by(component: Component) -> str:
     return identity({"code": code, "settings": component.model_dump(mode="json")})
 
 
-def _current(folder: RunFolder, file: str, kind: str, components: Sequence[Component]) -> Any | None:
+def _current(
+    folder: RunFolder, file: str, kind: str, components: Sequence[Component], make: Callable[[Component], str] = made_by
+) -> Any | None:
     """The stored rows, without those that these components made before they were changed."""
     import pyarrow as pa
 
     table = folder.read_table(file)
     if table is None or not {"made_by", NUMBERS[kind]} <= set(table.column_names):
         return None  # of an earlier byrote
-    makes = {(component.name, component.settings()): made_by(component) for component in components}
+    makes = {(component.name, component.settings()): make(component) for component in components}
     rows = zip(*(table[column].to_pylist() for column in (kind, "settings", "made_by")), strict=True)
-    return table.filter(pa.array([makes.get((name, own), make) == make for name, own, make in rows], pa.bool_()))
+    return table.filter(pa.array([makes.get((name, own), by) == by for name, own, by in rows], pa.bool_()))
 
 
 def _keys(table: Any | None, name: str) -> set[tuple[int, str, str, str]]:
@@ -305,6 +327,7 @@ def _append(
     numbers: dict[str, Any],
     components: Sequence[Component],
     replaced: Set[Series] = frozenset(),
+    make: Callable[[Component], str] = made_by,
 ) -> bool:
     """Write these rows beside those that are there. Of the series `replaced` these are all, and what was there goes."""
     import pyarrow as pa
@@ -314,7 +337,7 @@ def _append(
     texts = {"settings": pa.string(), "made_by": pa.string(), "record_id": pa.string()}
     schema = pa.schema({"epoch": pa.int32(), kind: pa.string(), **texts, **numbers, "reason": pa.string()})
     with folder.locked():
-        table = _current(folder, name, kind, components)  # again: another study of this store may have added to it
+        table = _current(folder, name, kind, components, make)  # again: another study may have added to it
         if table is not None and replaced:
             series = zip(*(table[column].to_pylist() for column in ("epoch", kind, "settings")), strict=True)
             table = table.filter(pa.array([one not in replaced for one in series], pa.bool_()))

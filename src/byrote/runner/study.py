@@ -21,12 +21,12 @@ from byrote.runner.controls import blind_attacks, positive_control
 from byrote.runner.environment import describe
 from byrote.runner.generations import cut_off
 from byrote.runner.in_context import run_of
-from byrote.runner.method_run import MethodRun
+from byrote.runner.method_run import MethodRun, wanted_of
 from byrote.runner.one import BaseRun, Run, Wanted
 from byrote.runner.progress import Progress
 from byrote.runner.rates import best_rate, beyond, next_rate, trial_part
 from byrote.runner.scores import ShadowRun, ensure_blind, ensure_poisoning, ensure_scores, ensure_utility
-from byrote.store import Cell, Locked, Manifest, Store, Trial, atomic_path, sweep
+from byrote.store import HELD, Cell, Locked, Manifest, Store, Trial, atomic_path, sweep
 from byrote.study import Study, as_spec, load_study
 from byrote.study.fields import Part
 from byrote.study.model import TRAINING_OF, trains
@@ -87,6 +87,7 @@ class StudyRun:
         self.control: Cell | None = None
         self.controls = blind_attacks() if study.attacks_of("membership") else []
         self.worked = 0
+        self.warned: list[str] = []
         self.beside_others = False
         """Whether other processes do cells of the same study: a run that one of them holds is no failure."""
 
@@ -102,10 +103,7 @@ class StudyRun:
         sweep(self.out)
         self._write_splits()
         (self.out / ERRORS).unlink(missing_ok=True)
-        for seed in study.seeds:
-            self.worked += ensure_blind(self.context, self.controls, seed)
-            if study.untuned:
-                self._base_cell(seed, splits)
+        self._of_no_method(splits)
         self._manifest(splits).write(self.out)
         self.control = positive_control(self)
         self._manifest(splits).write(self.out)
@@ -122,7 +120,26 @@ class StudyRun:
         write_report(results, self.out)
         return results
 
-    def _base_cell(self, seed: int, splits: dict[int, Splits]) -> None:
+    def _of_no_method(self, splits: dict[int, Splits]) -> None:
+        """The untuned model, and the attacks that read none."""
+        try:
+            if self.study.untuned:
+                self._ask_base(splits)
+            for seed in splits:
+                self._blind(seed)
+                if self.study.untuned:
+                    self._base_cell(seed)
+        except Locked as error:
+            raise Locked(f"everything is compared with the untuned model, but {error}") from None
+
+    def _blind(self, seed: int) -> None:
+        try:
+            self.worked += ensure_blind(self.context, self.controls, seed)
+        except Locked:
+            self.warned.append(f"The attacks that read no model were not made (seed {seed}): {HELD}.")
+
+    def _ask_base(self, splits: dict[int, Splits]) -> None:
+        """The untuned model's answers to everything that is asked in any seed: all else is compared with them."""
         everything = tuple({record.id: record for part in splits.values() for record in part.all()}.values())
         prompts = {record.id: record for part in splits.values() for record in part.test}
         context = self.context
@@ -136,6 +153,8 @@ class StudyRun:
             gradients=[record for number in splits for record in context.gradients(number)],
         )
         self.worked += self.base.ensure(wanted)
+
+    def _base_cell(self, seed: int) -> None:
         self._score(self.base, seed, range(1), self.study.attacks_of("membership"))
         self._poisoning(self.base, self.context.mislabelled(seed), range(1))
         self.cells.append(Cell(method="none", family="none", seed=seed, run_id=self.base.id, base_run_id=self.base.id))
@@ -199,17 +218,7 @@ class StudyRun:
             "tried": tried,
         }
         cell = cell.model_copy(update=found)
-        keep = study.keep == "all" or (study.keep == "adapters" and method.is_adapter)
-        context = self.context
-        wanted = Wanted(
-            splits.all(),
-            splits.test,
-            queries=context.queries(cell.seed),
-            openings=context.openings(cell.seed),
-            gradients=context.gradients(cell.seed),
-            keep=keep,
-        )
-        self.worked += answer.ensure(splits, wanted)
+        self.worked += answer.ensure(splits, wanted_of(self.context, method, cell.seed))
         history = answer.history()
         shadows, failed = self._shadows(method, privacy, splits, cell.seed, rate)
         # Reasons are kept like scores: where shadows are to be tried again, their attacks wait for them.
@@ -235,11 +244,8 @@ class StudyRun:
             run = self._trained(method, privacy, seed, rate, TRAINING_OF[null], said=f", {null} null")
             try:
                 self.worked += run.ensure(self.context.splits(seed), Wanted(mislabelled))
-            except Locked:
-                raise
-            except Exception as error:  # the cell itself is finished, and stays so
-                said = str(error) if isinstance(error, ByroteError) else f"{type(error).__name__}: {error}"
-                failed.append(f"The null {null} could not be trained: {' '.join(said.split())}")
+            except Exception as error:
+                failed.append(f"The null {null} could not be trained: {self._beside(error)}")
                 continue
             epochs = range(1, run.history()["epochs"] + 1)
             self._poisoning(run, mislabelled, epochs)
@@ -247,6 +253,16 @@ class StudyRun:
                 self._poisoning(run, [record.rightly_labelled for record in mislabelled], epochs)
             found[null] = run.id
         return found, failed
+
+    def _beside(self, error: Exception) -> str:
+        """What is noted of a failure beside a cell that is itself finished, and stays so.
+
+        Raises Locked where other processes do cells of the same study: then the cell is done again.
+        """
+        if isinstance(error, Locked) and self.beside_others:
+            raise error
+        said = str(error) if isinstance(error, ByroteError) else f"{type(error).__name__}: {error}"
+        return HELD if isinstance(error, Locked) else " ".join(said.split())
 
     def _shadows(
         self, method: Method, privacy: PrivacyLevel, splits: Splits, seed: int, rate: float
@@ -258,11 +274,8 @@ class StudyRun:
             run = self._trained(method, privacy, seed, rate, said=f", shadow {number}", shadow=number)
             try:
                 self.worked += run.ensure(splits, Wanted(queries=records))
-            except Locked:
-                raise
-            except Exception as error:  # the cell itself is finished, and stays so
-                said = str(error) if isinstance(error, ByroteError) else f"{type(error).__name__}: {error}"
-                return found, [f"Shadow model {number} could not be trained: {' '.join(said.split())}"]
+            except Exception as error:
+                return found, [f"Shadow model {number} could not be trained: {self._beside(error)}"]
             found.append(ShadowRun(run, frozenset(record.id for record in run.records(splits))))
         return found, []
 
@@ -352,7 +365,7 @@ class StudyRun:
         )
 
     def _warnings(self) -> list[str]:
-        warnings = []
+        warnings = list(self.warned)
         bad = sum(self.context.data.bad_rows.values())
         if bad:
             warnings.append(f"{bad} bad rows were skipped, the first: {'; '.join(self.context.data.first_bad)}")

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from byrote.training.losses import ExampleLoss
     from byrote.training.private import Privatiser
 
+SPENT = "its weights were not kept, and training again would spend its epsilon a second time: keep: all"
 STATE, DIVERGED, LEDGER = "state.safetensors", "diverged.json", "ledger.json"
 EARLIER = "earlier.json"  # how many trainings of a private run were thrown away after something of them could be seen
 
@@ -51,6 +52,31 @@ class TrainedRun(MethodRun):
         accounted = not self.promises or self.ledger() is not None
         return bool(epochs) and pieces and kept and accounted and self._scored(epochs, wanted.records)
 
+    def state(self, wanted: Wanted) -> str:
+        """What `ensure` would find: "done", "diverged", "goes on" (it was interrupted), "to ask" or "to train"."""
+        if self.folder.intact(DIVERGED):
+            return "diverged"
+        if self.is_done(wanted) or (self._is_trained(wanted) and self.asked_no_more):
+            return "done"
+        if self._is_trained(wanted) and self._has_weights():
+            return "to ask"
+        return "goes on" if self.folder.intact(STATE) else "to train"
+
+    def _has_weights(self) -> bool:
+        return self.folder.intact_folder(WEIGHTS) is not None and not self.changed_libraries()
+
+    @property
+    def asked_no_more(self) -> str:  # type: ignore[override]
+        """Of a private run without its weights: another training is another release of the same records.
+
+        Shadows are released to nobody, and are of no use without all their answers.
+        """
+        return SPENT if self._is_released and not self._has_weights() else ""
+
+    @property
+    def _is_released(self) -> bool:
+        return self.promises and self.experiment.shadow is None
+
     @property
     def promises(self) -> bool:
         """Whether the run gives a guarantee: a private one that is not a learning-rate trial."""
@@ -68,8 +94,9 @@ class TrainedRun(MethodRun):
         """Train, score the records and the validation records after every epoch, and make at the end what is made
         there; whether there was work to do.
 
-        A finished run that lacks the latter alone makes it with its kept weights, and is trained again where
-        these are not there. Raises Diverged, from the store where that is known.
+        A finished run that lacks the latter alone makes it with its kept weights. Where these are not there it is
+        trained again, unless it is private (`asked_no_more`): then it stays as it is. Raises Diverged, from the
+        store where that is known.
         """
         if self.is_done(wanted):
             if (self.folder.path / STATE).exists():  # killed just before it was removed
@@ -82,8 +109,11 @@ class TrainedRun(MethodRun):
         with self.folder.locked():
             if self.is_done(wanted):  # by another process, a moment ago
                 return False
-            if self._is_trained(wanted) and self._answered_by_kept_weights(splits, wanted):
-                return True
+            if self._is_trained(wanted):
+                if self._answered_by_kept_weights(splits, wanted):
+                    return True
+                if self._is_released:
+                    return False
             self._start_folder()
             try:
                 while not self._trained(splits, wanted):
@@ -98,7 +128,12 @@ class TrainedRun(MethodRun):
         """False where there are none, or none that predict as the trained model did."""
         target, epoch = kept_target(self, self.method, splits.validation), self.history()["epochs"]
         if target is None or self.changed_libraries():
-            self.context.progress.say(f"{self.label}: trains again, to be asked more: its weights were not kept")
+            instead = (
+                f"is not asked more: {SPENT}"
+                if self._is_released
+                else ("trains again, to be asked more: its weights were not kept")
+            )
+            self.context.progress.say(f"{self.label}: {instead}")
             return False
         self.ensure_answers(target, epoch, wanted, self.label)
         cost = self.folder.read_json(COST) or {}

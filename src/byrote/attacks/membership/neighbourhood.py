@@ -48,7 +48,9 @@ class Neighbourhood(MembershipAttack):
 
 
 def nearby(record: Record, background: Background, count: int) -> list[Query]:
-    """So many neighbours of a record, or as many as there are."""
+    """So many neighbours of a record, or as many as there are. Raises Unscorable where none can be made."""
+    if background.no_neighbours:
+        raise Unscorable(background.no_neighbours)
     texts = background.neighbours.get(record.id, ())[:count]
     return [Query(record.rewritten(lambda _, text=text: text, background.of)) for text in texts]  # type: ignore[misc]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -48,8 +47,12 @@ class Recall(MembershipAttack):
         return of_losses(evidence.answer(queries[0]).loss, loss)
 
 
-@lru_cache(maxsize=32)
 def shown(background: Background, who: Literal["outsiders", "insiders"], shots: int, seed: int) -> tuple[Record, ...]:
     """So many records of a background, the same ones in the same order whoever asks."""
-    records = sorted(background.outsiders if who == "outsiders" else background.insiders, key=lambda record: record.id)
-    return tuple(random.Random(f"{seed} {who}").sample(records, min(shots, len(records))))
+    drawn = background.drawn.get((who, shots, seed))
+    if drawn is None:
+        of = background.outsiders if who == "outsiders" else background.insiders
+        records = sorted(of, key=lambda record: record.id)
+        drawn = tuple(random.Random(f"{seed} {who}").sample(records, min(shots, len(records))))
+        background.drawn[who, shots, seed] = drawn
+    return drawn
