@@ -66,6 +66,8 @@ class Context:
             )
         self.model = self._untuned_model(folder)
         self.data = self._load_data(folder) if given is None else given.data
+        self.keeps_splits = True
+        """Whether the splits that are drawn are written to the store; a dry run writes nothing."""
         self._drawn: dict[int, Splits] = {}
         self._planted: dict[int, Splits] = {}
         self._backgrounds: dict[int, Background] = {}
@@ -263,9 +265,10 @@ class Context:
                 self._drawn[seed] = tables.splits_from(table, self.data.records, dropped)
             else:
                 self._drawn[seed] = drawn = self._draw(seed)
-                with contextlib.suppress(Locked), folder.locked():  # who holds it writes the same
-                    folder.write_table(RECORDS, tables.splits_table(drawn))
-                    folder.write_json(SUMMARY, dict(drawn.dropped))
+                if self.keeps_splits:
+                    with contextlib.suppress(Locked), folder.locked():  # who holds it writes the same
+                        folder.write_table(RECORDS, tables.splits_table(drawn))
+                        folder.write_json(SUMMARY, dict(drawn.dropped))
         return self._drawn[seed]
 
     def _draw(self, seed: int) -> Splits:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -105,6 +105,7 @@ def plan(
     place = Path(out) if out is not None else default_folder(study.name)
     runs = Store(Path(store) if store is not None else place / "runs")
     context = Context(study, folder, runs, Progress())
+    context.keeps_splits = False
     data = study.data
     sizes(len(context.data.records), data.members, data.nonmembers, data.validation, data.test)  # are there enough?
     speeds = _seconds_per_epoch(runs, context.model.fingerprint)
@@ -121,7 +122,7 @@ def _control_steps(study: Study, context: Context, speeds: dict[str, float]) -> 
         per_member = speeds.get(method.name)
         seconds = None if per_member is None else per_member * run.experiment.epochs * CONTROL_MEMBERS
         label = f"{method.name} {method.settings()}".strip()
-        state = _state(run, Wanted(queries=control_queries(context.splits(seed))))
+        state = _state(run, lambda: Wanted(queries=control_queries(context.splits(seed))))
         yield Step(label, "none", seed, rate, run.id, state, "positive control", seconds)
 
 
@@ -145,7 +146,7 @@ def _steps(
     shadow_seconds = None if of_shadow is None else of_shadow * epochs * study.data.members
     numbers = range(1, study.shadows_of(method) + 1)
     label, level = f"{method.name} {method.settings()}".strip(), label_of(privacy)
-    splits, rates = context.splits(seed), study.rates(method, privacy)
+    rates = study.rates(method, privacy)
     trials: list[Trial] = []
     open_ = False
     while len(rates) > 1 and (rate := next_rate(trials, rates)) is not None:
@@ -153,7 +154,7 @@ def _steps(
             break  # what lies beyond the grid is seen when the grid is done
         run = _run(study, context, method, privacy, seed, rate, trial_part(privacy))
         trials.append(_trial(run, rate))
-        state = _state(run, Wanted(splits.validation))
+        state = _state(run, lambda: Wanted(context.splits(seed).validation))
         open_ |= state in WAITING
         yield Step(label, level, seed, rate, run.id, state, "trial", seconds)
     if open_:
@@ -163,15 +164,15 @@ def _steps(
     elif not trials or any(trial.validation_loss is not None for trial in trials):
         rate = best_rate(trials) if trials else rates[0]
         run = _run(study, context, method, privacy, seed, rate, "members")
-        state = _state(run, wanted_of(context, method, seed), lacks=context.lacks_neighbours(seed))
+        state = _state(run, lambda: wanted_of(context, method, seed), lambda: context.lacks_neighbours(seed))
         yield Step(label, level, seed, rate, run.id, state, "run", None if state == "to ask" else seconds)
         for number in numbers:
             run = _run(study, context, method, privacy, seed, rate, "members", number)
-            state = _state(run, Wanted(queries=[Query(record) for record in splits.all()]))
+            state = _state(run, lambda: Wanted(queries=[Query(record) for record in context.splits(seed).all()]))
             yield Step(label, level, seed, rate, run.id, state, f"shadow {number}", shadow_seconds)
         for null in study.nulls if study.attacks_of("poisoning") else ():
             run = _run(study, context, method, privacy, seed, rate, TRAINING_OF[null])
-            state = _state(run, Wanted(context.mislabelled(seed)))
+            state = _state(run, lambda: Wanted(context.mislabelled(seed)))
             yield Step(label, level, seed, rate, run.id, state, f"null {null}", seconds)
 
 
@@ -204,10 +205,15 @@ def _trial(run: MethodRun, rate: float) -> Trial:
     return Trial(learning_rate=rate, run_id=run.id, validation_loss=validation[-1]["loss"] if validation else None)
 
 
-def _state(run: MethodRun, wanted: Wanted, *, lacks: bool = False) -> str:
-    """What the run would find to do. `lacks`: it will be asked something besides that is not made yet."""
-    state = run.state(wanted)
-    if state != "done" or not lacks or run.asked_no_more:
+def _state(run: MethodRun, wanted: Callable[[], Wanted], lacks: Callable[[], bool] = lambda: False) -> str:
+    """What the run would find to do. `lacks`: it will be asked something besides that is not made yet.
+
+    A run without a folder is known without the split that its questions are about.
+    """
+    if not run.folder.path.is_dir():
+        return "to train" if trains(run.method) else "to score"
+    state = run.state(wanted())
+    if state != "done" or run.asked_no_more or not lacks():
         return state
     return "to train" if trains(run.method) and not run.folder.intact_folder(WEIGHTS) else "to ask"
 
