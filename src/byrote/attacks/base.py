@@ -97,7 +97,7 @@ class Evidence:
         if stats is None:
             raise Unscorable("the model was not asked what this attack needs")
         if not len(stats) and query.context and len(self.target):
-            raise Unscorable("the texts before it and the text itself do not fit the model's positions")
+            raise Unscorable("the texts before it and the text itself do not fit the model's positions: show it fewer")
         return stats
 
 
