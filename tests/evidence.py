@@ -70,6 +70,7 @@ def one(
     *,
     reads: str = "tokens",
     record: Record | None = None,
+    outsider: bool = False,
 ) -> Evidence:
     """The evidence on one record, whose tokens the tuned model predicts `gain` nats better than another would.
 
@@ -100,7 +101,8 @@ def one(
         answers={query.key: answer("target", query) for query in queries},
         base_answers={query.key: answer("base", query) for query in queries},
         shadows=tuple(
-            Shadow(at % 2 == 0, ask(f"shadow {at}", (at % 2 == 0) * max(gain, 1.0))) for at in range(trainings)
+            Shadow(is_in, ask(f"shadow {at}", is_in * max(gain, 1.0)))
+            for at, is_in in enumerate((at % 2 == 0 and not outsider) for at in range(trainings))
         ),
         continuations=tuple(
             written(record, at, gain) for at in range(0 if attack is None else len(attack.openings(record, background)))
@@ -115,8 +117,11 @@ def many(seed: int, count: int, gain: float, attack: Attack | None = None) -> li
 
 
 def population(attack: Attack) -> list[Evidence]:
-    """The evidence on the outsiders, where the attack reads it."""
-    if "population" not in attack.needs:
-        return []
+    """The evidence on the outsiders, and on others in question with it, where the attack reads either."""
     reads = "labels" if attack.reads == "labels" else "tokens"
-    return [one(record.id, 0.0, attack=attack, reads=reads, record=record) for record in OUTSIDERS]
+    found = []
+    for need, records in (("population", OUTSIDERS), ("peers", INSIDERS)):
+        if need in attack.needs:
+            out = need == "population"
+            found += [one(r.id, 0.0, attack=attack, reads=reads, record=r, outsider=out) for r in records]
+    return found

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.special import ndtr, ndtri
 
-from byrote.audit.tradeoff import advantage_bound, tpr_bound_of_profile
+from byrote.statistics.tradeoff import advantage_bound, tpr_bound_of_profile
 from byrote.training import accounting
 from byrote.training.accounting import (
     TOLERANCE,

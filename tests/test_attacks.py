@@ -20,9 +20,9 @@ from byrote.attacks.membership.min_k import MinK
 from byrote.attacks.membership.min_k_plus_plus import MinKPlusPlus
 from byrote.attacks.membership.reference import Reference
 from byrote.attacks.membership.zlib_entropy import ZlibEntropy
-from byrote.audit.delong import auc_estimate
-from byrote.audit.roc import auc
 from byrote.registry import discover, make
+from byrote.statistics.delong import auc_estimate
+from byrote.statistics.roc import auc
 from byrote.types import Record, Scores, StudyError, Unscorable
 from evidence import many, one, population, stats
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from byrote.audit.delong import auc_estimate, auc_lift
-from byrote.audit.interval import newcombe
-from byrote.audit.null import permutation_null
-from byrote.audit.roc import auc, placements, roc_curve, tpr_at_fpr
+from byrote.statistics.delong import auc_estimate, auc_lift
+from byrote.statistics.interval import newcombe
+from byrote.statistics.null import permutation_null
+from byrote.statistics.roc import auc, placements, roc_curve, tpr_at_fpr
 from byrote.types import Estimate, Floats
 
 PHI, QUANTILE = NormalDist().cdf, NormalDist().inv_cdf

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, kstest
 
-from byrote.audit.interval import (
+from byrote.statistics.interval import (
     binomial_range,
     clopper_pearson,
     few_seeds,
@@ -16,7 +16,7 @@ from byrote.audit.interval import (
     t_quantile,
     weighted_mean_estimate,
 )
-from byrote.audit.null import permutation_null
+from byrote.statistics.null import permutation_null
 from byrote.types import Estimate, Floats
 
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kstest, norm, t, ttest_ind
 
-from byrote.audit.comparison import holm, p_value, size_within, within_margin
-from byrote.audit.interval import pool_over_seeds
-from byrote.audit.set_level import set_level_p_value
+from byrote.statistics.comparison import holm, p_value, size_within, within_margin
+from byrote.statistics.interval import pool_over_seeds
+from byrote.statistics.set_level import set_level_p_value
 from byrote.types import Estimate
 
 

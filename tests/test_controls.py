@@ -10,9 +10,9 @@ import pytest
 from byrote.attacks.base import Evidence
 from byrote.attacks.fitted import score_set
 from byrote.attacks.membership.blind_baseline import BlindBaseline
-from byrote.audit.delong import auc_estimate
 from byrote.runner.queries import NO_ANSWER
 from byrote.runner.study import run
+from byrote.statistics.delong import auc_estimate
 from byrote.types import Record
 from conftest import make_texts
 from small_study import make_folder, study_of

@@ -16,10 +16,10 @@ from scipy.integrate import quad
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from byrote.audit.accuracy import balanced_accuracy, best_threshold, halves
-from byrote.audit.delong import auc_estimate, auc_lift
-from byrote.audit.groups import Grouping
-from byrote.audit.interval import (
+from byrote.statistics.accuracy import balanced_accuracy, best_threshold, halves
+from byrote.statistics.delong import auc_estimate, auc_lift
+from byrote.statistics.groups import Grouping
+from byrote.statistics.interval import (
     difference_of_estimates,
     difference_of_means,
     difference_of_rates,
@@ -27,8 +27,8 @@ from byrote.audit.interval import (
     rate_estimate,
     weighted_mean_estimate,
 )
-from byrote.audit.partial import partial_auc
-from byrote.audit.roc import auc, tpr_at_fpr
+from byrote.statistics.partial import partial_auc
+from byrote.statistics.roc import auc, tpr_at_fpr
 from byrote.types import Estimate, Floats
 
 PHI, QUANTILE = NormalDist().cdf, NormalDist().inv_cdf

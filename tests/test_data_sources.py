@@ -198,7 +198,7 @@ def test_an_unreadable_file_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_missing_column_names_the_nearest(tmp_path: Path) -> None:
     for name in write_all(tmp_path):
-        with pytest.raises(StudyError, match=r"no column 'tiket', which the study names as 'text'.*'ticket'.*Columns:"):
+        with pytest.raises(StudyError, match=r"no column 'tiket', which is named as 'text'.*'ticket'.*Columns:"):
             load(name, Columns(text="tiket"), base_folder=tmp_path, on_bad_rows="skip")
 
 

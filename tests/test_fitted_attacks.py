@@ -11,8 +11,8 @@ import pytest
 from byrote.attacks import fitted
 from byrote.attacks.base import Evidence
 from byrote.attacks.fitted import Bools, FittedAttack, Predict, deal, score_set, teachers
-from byrote.audit.delong import auc_estimate
-from byrote.audit.roc import auc
+from byrote.statistics.delong import auc_estimate
+from byrote.statistics.roc import auc
 from byrote.types import Floats, Record, Scores, TokenStats, Unscorable
 
 Fit = Callable[[Floats, Bools], Predict]

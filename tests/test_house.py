@@ -33,7 +33,7 @@ ARROWS = {
     "gradients": ISLAND | {"objectives"},
     "target": ISLAND
     | {"objectives", "generation", "gradients"},  # tokens and alignment are made once, for training and scoring
-    "report": ISLAND | {"audit", "store"},
+    "report": ISLAND | {"statistics", "store"},
     "runner": ANY_ROOM - {"cli", "console", "__main__"},
     "console": ANY_ROOM - {"cli", "__main__"},  # what the command line prints
     "cli": ANY_ROOM,
@@ -115,15 +115,14 @@ def test_imports_follow_the_direction(path: Path) -> None:
 
 
 def test_a_wrong_arrow_would_be_seen() -> None:
-    path = PACKAGE / "audit" / "roc.py"
+    path = PACKAGE / "statistics" / "roc.py"
     inside = "def f():\n    from byrote.store import x\n"
     typed = "if TYPE_CHECKING:\n    from byrote import attacks\n"
     assert wrong_arrows(path, inside) == ["2: byrote.store"]
     assert wrong_arrows(path, typed) == ["2: byrote.attacks"]
     assert wrong_arrows(path, "from .interval import x\n") == ["1: a relative import"]
-    assert (
-        wrong_arrows(path, "import byrote.types\nfrom byrote.audit.null import x\nfrom byrote import registry\n") == []
-    )
+    down = "import byrote.types\nfrom byrote.statistics.null import x\nfrom byrote import registry\n"
+    assert wrong_arrows(path, down) == []
     assert wrong_arrows(PACKAGE / "types.py", "from byrote.registry import make\n") == ["1: byrote.registry"]
 
 

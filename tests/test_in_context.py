@@ -13,8 +13,6 @@ import pyarrow.parquet
 import pytest
 import torch
 
-from byrote.audit.delong import auc_estimate
-from byrote.audit.roc import auc
 from byrote.data.load import load as load_data
 from byrote.models.load import load, resolve
 from byrote.report.answer import Summary, answer
@@ -27,6 +25,8 @@ from byrote.runner.in_context import SETS
 from byrote.runner.plan import plan
 from byrote.runner.progress import Interrupted
 from byrote.runner.study import run
+from byrote.statistics.delong import auc_estimate
+from byrote.statistics.roc import auc
 from byrote.store import Manifest
 from byrote.target import Target
 from byrote.types import text_key
@@ -343,7 +343,7 @@ def test_the_report_does_not_say_that_it_trained(copied: Path) -> None:
 def test_alone_it_speaks_of_no_epoch(folder: Path, tmp_path: Path) -> None:
     run(study_of(folder, methods=[TWO], attacks=["loss"]), tmp_path)
     summary = Summary(Results.read(tmp_path))
-    assert answer(summary)[0].startswith("For **in-context, demonstrations 2")
+    assert answer(summary)[0].startswith("Not resolved for **in-context, demonstrations 2")
     assert pictures(summary)["epochs"] == [None]
 
 

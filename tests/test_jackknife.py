@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from byrote.audit.interval import clopper_pearson, rate_estimate, t_quantile, weighted_mean_estimate
-from byrote.audit.jackknife import jackknife_estimate
+from byrote.statistics.interval import clopper_pearson, rate_estimate, t_quantile, weighted_mean_estimate
+from byrote.statistics.jackknife import jackknife_estimate
 from byrote.types import Estimate, Floats
 from byrote.utility.macro_f1 import MacroF1
 

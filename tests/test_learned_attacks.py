@@ -12,8 +12,8 @@ from byrote.attacks.base import Evidence
 from byrote.attacks.fitted import score_set
 from byrote.attacks.learned import LearnedAttack
 from byrote.attacks.membership.learned_logistic_regression import LogisticRegressionAttack
-from byrote.audit.delong import auc_estimate
 from byrote.registry import discover, make
+from byrote.statistics.delong import auc_estimate
 from byrote.types import Record, TokenStats
 from test_fitted_attacks import evidence_of, sides, split_aucs
 

@@ -285,7 +285,7 @@ def test_virtual_tokens_are_the_prompt_family() -> None:
 
 
 def test_only_in_context_trains_nothing() -> None:
-    assert set(ALL) - set(METHODS) == {"in-context"}
+    assert set(ALL) - set(METHODS) == {"in-context", "tuned"}
     for name in SUBJECTS:
         if name in HEADS:
             with pytest.raises(NotForThisModel, match="use a language model"):

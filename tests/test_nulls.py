@@ -11,10 +11,10 @@ import pytest
 
 import byrote
 from byrote.attacks.base import Evidence, score_all
-from byrote.audit.delong import auc_estimate
-from byrote.audit.partial import partial_auc
 from byrote.models.load import load, resolve
 from byrote.registry import make
+from byrote.statistics.delong import auc_estimate
+from byrote.statistics.partial import partial_auc
 from byrote.target import Target
 from byrote.types import Estimate, Floats, Record
 

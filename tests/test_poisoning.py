@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from byrote.audit.comparison import size_within
-from byrote.audit.interval import difference_of_estimates, difference_of_means, difference_of_rates
 from byrote.report.markdown import report_markdown
 from byrote.report.poisoning_rows import CONTROL, MIRRORED
 from byrote.report.results import Results
@@ -28,6 +26,8 @@ from byrote.runner.progress import Progress
 from byrote.runner.study import run
 from byrote.runner.tables import stats_from
 from byrote.runner.trained import TrainedRun
+from byrote.statistics.comparison import size_within
+from byrote.statistics.interval import difference_of_estimates, difference_of_means, difference_of_rates
 from byrote.store import Cell, Manifest, Store
 from byrote.study import Study
 from byrote.training.loop import Training

@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from byrote.audit.tradeoff import group_bound, tpr_bound, tpr_bound_of_profile
 from byrote.report.accounts import accounts
 from byrote.report.findings import configurations
 from byrote.report.formats import rounded_up
@@ -20,6 +19,7 @@ from byrote.report.palette import styles
 from byrote.report.results import Results
 from byrote.report.summary import Summary
 from byrote.report.write import write_report
+from byrote.statistics.tradeoff import group_bound, tpr_bound, tpr_bound_of_profile
 from byrote.store import RunFolder
 from gaussian_privacy import mu_for, tpr_at
 from report_folder import account_of, build, build_private, limits_drawn, pick, rewrite_ledgers

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from byrote.audit.comparison import p_value
-from byrote.audit.delong import auc_lift
-from byrote.audit.interval import pool_over_seeds
-from byrote.audit.roc import auc
 from byrote.report.answer import answer
 from byrote.report.html import report_html
 from byrote.report.markdown import report_markdown
 from byrote.report.pairwise import comparisons, pairwise_of
 from byrote.report.results import Results
 from byrote.report.summary import Summary
+from byrote.statistics.comparison import p_value
+from byrote.statistics.delong import auc_lift
+from byrote.statistics.interval import pool_over_seeds
+from byrote.statistics.roc import auc
 from report_folder import build, pick, stored
 
 METHODS = ("full", "lora", "prompt-tuning", "p-tuning")

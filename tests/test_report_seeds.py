@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from byrote.audit.interval import pool_logs_over_seeds, pool_over_seeds
 from byrote.report.answer import answer
 from byrote.report.curves import pooled_roc, sides_of, spread_of_scores
 from byrote.report.figures import pictures
@@ -15,6 +14,7 @@ from byrote.report.html import report_html
 from byrote.report.markdown import report_markdown
 from byrote.report.results import Results
 from byrote.report.summary import Summary
+from byrote.statistics.interval import pool_logs_over_seeds, pool_over_seeds
 from byrote.types import Estimate
 from report_folder import build, pick
 

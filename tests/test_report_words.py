@@ -17,7 +17,6 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from byrote.audit.roc import auc, tpr_at_fpr
 from byrote.report import checks
 from byrote.report.answer import answer
 from byrote.report.console import summary_table, summary_text
@@ -29,6 +28,7 @@ from byrote.report.results import Results
 from byrote.report.run_facts import RunFacts
 from byrote.report.summary import Summary
 from byrote.report.write import write_report
+from byrote.statistics.roc import auc, tpr_at_fpr
 from byrote.store import RunFolder
 from byrote.types import ByroteError
 from report_folder import ENVIRONMENT, build, build_damaged, pick, stored

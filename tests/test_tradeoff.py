@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import ndtr, ndtri
 
-from byrote.audit.tradeoff import advantage_bound, group_bound, tpr_bound, tpr_bound_of_profile
+from byrote.statistics.tradeoff import advantage_bound, group_bound, tpr_bound, tpr_bound_of_profile
 
 RATES = np.concatenate([[0.0], np.logspace(-5, -1, 9), np.linspace(0.15, 1.0, 18)])
 PAIRS = st.tuples(st.floats(0.0, 30.0), st.floats(0.0, 1.0))

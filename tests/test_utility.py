@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from byrote.audit.interval import weighted_mean_estimate
-from byrote.audit.jackknife import jackknife_estimate
 from byrote.registry import discover, make
+from byrote.statistics.interval import weighted_mean_estimate
+from byrote.statistics.jackknife import jackknife_estimate
 from byrote.types import Decoding, Floats, Generation, Record, StudyError, TokenStats, Unscorable
 from byrote.utility.base import Observation, Utility
 from byrote.utility.macro_f1 import MacroF1

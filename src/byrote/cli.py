@@ -80,6 +80,104 @@ def run(
 
 
 @app.command
+def audit(
+    *,
+    model: str | None = None,
+    adapter: str | None = None,
+    base: str = "auto",
+    members: str | None = None,
+    nonmembers: str | None = None,
+    population: str | None = None,
+    data: str | None = None,
+    split_column: str | None = None,
+    text: str | None = None,
+    prompt: str | None = None,
+    completion: str | None = None,
+    attacks: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None,
+    max_length: int = 512,
+    dtype: Literal["float32", "bfloat16"] = "float32",
+    on_bad_rows: Literal["error", "skip"] = "error",
+    out: Path | None = None,
+    store: Path | None = None,
+) -> int:
+    """Attack a model that is already tuned, and write the report; nothing is trained.
+
+    Give members and nonmembers as two files, or as one (--data) with a column that tells them apart (--split-column).
+
+    Parameters
+    ----------
+    model
+        The tuned model: a folder or a Hub id. A folder that holds an adapter alone is taken as --adapter.
+    adapter
+        A PEFT folder, on --model, or on the model that the adapter itself names.
+    base
+        The untuned model to compare with. auto: what an adapter lies on, else none.
+    members
+        Records that the model was tuned on: a .jsonl, .csv, .parquet or .txt file.
+    nonmembers
+        Records of the same kind that it was not tuned on.
+    population
+        More of these, which some attacks calibrate on and perplexity is measured on.
+    data
+        One file with all of them, instead.
+    split_column
+        Its column that says member or nonmember (or train and test, 1 and 0, true and false).
+    text
+        The column of the text; the obvious one when left out.
+    prompt
+        The column of the prompt: then completions alone are scored.
+    completion
+        The column of the completion.
+    attacks
+        Names of membership attacks (`byrote list attacks`). Default: loss reference zlib min-k min-k++.
+    max_length
+        Longer texts are cut to so many tokens.
+    dtype
+        The precision in which the models compute.
+    on_bad_rows
+        Whether a row that cannot be read ends the audit, or is left out and counted.
+    out
+        Folder for the report and the tables. Default: byrote-results/audit-NAME.
+    store
+        Folder for the scores, to share between audits. Default: OUT/runs.
+    """
+    from byrote.console import watching
+
+    given = {"members": members, "nonmembers": nonmembers, "population": population, "data": data}
+    sources = {name: source for name, source in given.items() if source is not None}
+    _check_sources(sources, split_column)
+    with watching() as progress:
+        from byrote.data.base import Columns
+        from byrote.runner.auditing import audit_files
+
+        results, place = audit_files(
+            model,
+            adapter,
+            base,
+            sources,
+            split_column,
+            Columns(text=text, prompt=prompt, completion=completion),
+            on_bad_rows=on_bad_rows,
+            settings={"attacks": attacks, "max_length": max_length, "dtype": dtype},
+            out=out,
+            store=store,
+            progress=progress,
+        )
+    return _show(results, place)
+
+
+def _check_sources(sources: dict[str, str], split_column: str | None) -> None:
+    """Two files, or one with a column. Raises StudyError."""
+    if "data" in sources:
+        if len(sources) > 1 or split_column is None:
+            raise StudyError("--data is one file with everything: give --split-column with it, and no other file")
+    elif split_column is not None:
+        raise StudyError("--split-column is a column of --data: give that file")
+    elif not {"members", "nonmembers"} <= sources.keys():
+        raise StudyError("give --members and --nonmembers, or --data with --split-column")
+
+
+@app.command
 def doctor(
     study: str,
     /,

@@ -264,7 +264,7 @@ class Cell(BaseModel):
     seed: int
     run_id: str
     base_run_id: str
-    """Equal to `run_id` for the base model itself."""
+    """Equal to `run_id` for the base model itself; empty where no untuned model is known."""
     status: Literal["done", "failed"] = "done"
     error: str = ""
     learning_rate: float | None = None

@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from byrote.registry import Component
 from byrote.types import Decoding, Floats, Generation, Query, Record, Scores, TokenStats, Unscorable
 
-Need = Literal["base", "tokens", "population", "neighbours", "queries", "continuations", "gradients", "shadows"]
+Need = Literal[
+    "base", "tokens", "population", "neighbours", "queries", "continuations", "gradients", "shadows", "peers"
+]
 """What an attack reads beside the tuned model's own statistics of the record:
 
 - base: the untuned base model's statistics of the same texts
@@ -29,6 +31,7 @@ Need = Literal["base", "tokens", "population", "neighbours", "queries", "continu
 - continuations: what the model writes when it is given the beginning of the record
 - gradients: the size of the loss's gradient in the weights
 - shadows: statistics by models trained as the target was, on other halves of the same records
+- peers: the evidence on all records in question, whose membership is not told: what shadows make of such records
 """
 COSTLY: frozenset[Need] = frozenset({"queries", "continuations", "gradients", "shadows"})
 """What is made for the last epoch alone: it takes passes, or trainings, of its own."""
@@ -110,12 +113,11 @@ def of_losses(above: float, below: float) -> float:
     return max(above, LEAST_LOSS) / max(below, LEAST_LOSS)
 
 
-def label_and_others(evidence: Evidence) -> tuple[float, Floats]:
+def label_and_others(stats: TokenStats) -> tuple[float, Floats]:
     """The log-probability of the record's own label, and (K - 1,) those of the other classes. Raises Unscorable."""
-    classes = evidence.target.classes
-    if classes is None:
+    if stats.classes is None:
         raise Unscorable("there are no class probabilities")
-    logs, right = classes.astype(np.float64), float(evidence.target.log_prob[0])
+    logs, right = stats.classes.astype(np.float64), float(stats.log_prob[0])
     return right, np.delete(logs, int(np.argmin(np.abs(logs - right))))
 
 
@@ -158,6 +160,8 @@ class Attack(Component):
         """How many neighbours of a record it reads."""
         return 0
 
+    of_sets: ClassVar[bool] = False
+    """Whether it is asked about the whole set too: then the report gives a p-value beside the rest."""
     blind: ClassVar[bool] = False
     """Whether it is a control that reads the records and no model: then it is run once, for every study."""
     least_tokens: ClassVar[int] = 1

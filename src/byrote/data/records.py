@@ -43,7 +43,7 @@ def choose_columns(asked: Columns, table: Table, source: str) -> Columns:
         if column not in table.columns:
             known = ", ".join(table.columns)
             raise StudyError(
-                f"{source} has no column {column!r}, which the study names as {role!r}."
+                f"{source} has no column {column!r}, which is named as {role!r}."
                 f"{nearest(column, table.columns)} Columns: {known}."
             )
     return chosen
@@ -62,7 +62,8 @@ def with_text(asked: Columns, table: Table, source: str) -> Columns:
         return replace(asked, text=texts[0])
     hint = nearest("text", table.columns)
     raise StudyError(
-        f"{source}: which column holds the text? Set 'text' (or 'prompt' and 'completion') under 'data' in the study."
+        f"{source}: which column holds the text? Set 'text' (or 'prompt' and 'completion') under 'data' in the study; "
+        "an audit takes --text (or --prompt and --completion)."
         f"{hint} Columns: {', '.join(table.columns)}."
     )
 
@@ -84,7 +85,8 @@ def to_records(table: Table, columns: Columns, source: str, on_bad_rows: str) ->
             complaint = f"{source}:{row.line}: {bad.detail}"
             if on_bad_rows != "skip":
                 raise StudyError(
-                    f"{complaint}. Mend the row, or set 'on_bad_rows: skip' under 'data' to leave such rows out"
+                    f"{complaint}. Mend the row, or set 'on_bad_rows: skip' under 'data' to leave such rows out (an "
+                    "audit takes --on-bad-rows skip)"
                 ) from None
             counts[bad.reason] += 1
             if len(first_bad) < SHOWN_BAD_ROWS:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,12 +37,13 @@ APPROXIMATE = "weights de-quantised to float32: approximations of the published 
 class ResolvedModel:
     """Which model a reference means.
 
-    `location` is a folder, a .gguf file or a Hub id, as `kind` says. `fingerprint` is the commit hash for the Hub,
-    else a hash of the bytes of config, tokenizer and weights (of the GGUF file): equal fingerprints give equal weights.
+    `location` is a folder, a .gguf file or a Hub id, as `kind` says; empty for an object in memory. `fingerprint` is
+    the commit hash for the Hub, else a hash of the bytes of config, tokenizer and weights (of the GGUF file): equal
+    fingerprints give equal weights.
     """
 
     reference: str
-    kind: Literal["folder", "gguf", "hub"]
+    kind: Literal["folder", "gguf", "hub", "memory"]
     location: str
     fingerprint: str
     description: str
@@ -130,10 +131,22 @@ def _check_folder(folder: Path) -> None:
                 "where you trust it and call save_pretrained, which writes safetensors"
             )
         raise StudyError(f"{folder} has no weights: no .safetensors file in it")
+    _check_shards(folder)
     try:
         json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except ValueError as error:
         raise StudyError(f"{folder / 'config.json'} is not valid JSON: {hub.first_line(error)}") from None
+
+
+def _check_shards(folder: Path) -> None:
+    """Raises StudyError where an index of shards is damaged, or leads out of the folder."""
+    for index in folder.glob("*.safetensors.index.json"):
+        try:
+            named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StudyError(f"{index} is no index of weight files: {hub.first_line(error)}") from None
+        if strange := [name for name in named if not isinstance(name, str) or Path(name).name != name]:
+            raise StudyError(f"{index} names the weight file {strange[0]!r}, which is not in its own folder")
 
 
 def load(
@@ -153,26 +166,55 @@ def load(
     The type is asked for explicitly, because transformers else follows the file: a checkpoint stored in bfloat16 would
     compute in bfloat16. Raises StudyError for damaged or incomplete weights, and for models with code of their own.
     """
-    if dtype not in DTYPES:
-        raise StudyError(f"unknown dtype {dtype!r}.{nearest(dtype, DTYPES)} Known: {', '.join(DTYPES)}.")
-    if resolved.kind == "gguf":
-        folder = gguf.convert(Path(resolved.location), cache_folder())
-    elif resolved.kind == "hub":
-        folder = hub.snapshot(resolved.location, resolved.fingerprint, code=trust_remote_code)
-    else:
-        folder = Path(resolved.location)
-    _check_folder(folder)
-    with _quiet(), _plain_errors(resolved.reference, folder, labels):
-        model: Any = _load_weights(resolved.reference, folder, dtype, trust_remote_code, labels, dropout)
-        tokenizer = _load_tokenizer(folder, trust_remote_code)
+    model: Any = load_model(resolved, dtype=dtype, trust_remote_code=trust_remote_code, labels=labels, dropout=dropout)
+    tokenizer = load_tokenizer(resolved, trust_remote_code)
     if labels:
         # transformers finds a decoder's last token by this id, and refuses batches without one.
         model.config.pad_token_id = tokenizer.pad_token_id
+    return LoadedModel(_moved(model, device), tokenizer, resolved)
+
+
+def load_model(
+    resolved: ResolvedModel,
+    *,
+    dtype: str = "float32",
+    trust_remote_code: bool = False,
+    labels: Sequence[str] = (),
+    dropout: float | None = None,
+) -> PreTrainedModel:
+    """The model alone, in evaluation mode and in main memory; else as `load`."""
+    if dtype not in DTYPES:
+        raise StudyError(f"unknown dtype {dtype!r}.{nearest(dtype, DTYPES)} Known: {', '.join(DTYPES)}.")
+    folder = _folder_of(resolved, trust_remote_code)
+    _check_folder(folder)
+    with quiet(), _plain_errors(resolved.reference, folder, labels):
+        model: Any = _load_weights(resolved.reference, folder, dtype, trust_remote_code, labels, dropout)
+    whole: PreTrainedModel = model.eval()
+    return whole
+
+
+def load_tokenizer(resolved: ResolvedModel, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """The tokenizer alone; it pads on the right and has a pad token. Raises StudyError."""
+    folder = _folder_of(resolved, trust_remote_code)
+    with quiet(), _plain_errors(resolved.reference, folder, ()):
+        return tokenizer_of(folder, trust_remote_code)
+
+
+def _moved(model: Any, device: str) -> Any:
+    """The model on a device. Raises StudyError where it cannot go there."""
     try:
-        model.to(device)
+        return model.to(device)
     except (RuntimeError, AssertionError) as error:
         raise StudyError(f"the model cannot be moved to {device!r}: {hub.first_line(error)}") from None
-    return LoadedModel(model.eval(), tokenizer, resolved)
+
+
+def _folder_of(resolved: ResolvedModel, code: bool) -> Path:
+    """Where its files are, fetched or converted where that is needed."""
+    if resolved.kind == "gguf":
+        return gguf.convert(Path(resolved.location), cache_folder())
+    if resolved.kind == "hub":
+        return hub.snapshot(resolved.location, resolved.fingerprint, code=code)
+    return Path(resolved.location)
 
 
 def _load_weights(
@@ -181,7 +223,7 @@ def _load_weights(
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-    if not labels and _is_encoder(folder):
+    if not labels and is_encoder(json.loads((folder / "config.json").read_text(encoding="utf-8"))):
         raise StudyError(_not_causal(reference))
     loader: Any = AutoModelForSequenceClassification if labels else AutoModelForCausalLM
     changed: dict[str, Any] = {}
@@ -212,11 +254,10 @@ def _load_weights(
     return model  # type: ignore[no-any-return]
 
 
-def _is_encoder(folder: Path) -> bool:
+def is_encoder(config: Mapping[str, Any]) -> bool:
     """Whether its tokens see those after them. transformers would load BERT as a language model nevertheless."""
     from transformers import CONFIG_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     known = config.get("model_type") in CONFIG_MAPPING
     if not known or config.get("is_decoder"):
         return False
@@ -243,7 +284,8 @@ def _dropouts(reference: str, folder: Path, dropout: float) -> dict[str, float]:
     return found
 
 
-def _load_tokenizer(folder: Path, trust_remote_code: bool) -> PreTrainedTokenizerBase:
+def tokenizer_of(folder: Path, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder, made to pad on the right."""
     from transformers import AutoTokenizer
 
     tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
@@ -255,7 +297,7 @@ def _load_tokenizer(folder: Path, trust_remote_code: bool) -> PreTrainedTokenize
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the progress bar of transformers, which would tear ours, and its table of weights, which we check."""
     from transformers.utils import logging
 
@@ -286,7 +328,8 @@ def _plain_errors(reference: str, folder: Path, labels: Sequence[str]) -> Iterat
         if "trust_remote_code" in str(error):
             raise StudyError(
                 f"{reference} brings Python code of its own, which byrote does not run. If you have read that code and "
-                "trust it, say `trust_remote_code: true` in the study; the report will say so"
+                "trust it, say `trust_remote_code: true` in the study, and the report will say so; for an audit, load "
+                "it in Python and give it to byrote.audit"
             ) from None
         if "Unrecognized configuration class" in str(error):
             if labels:

@@ -87,6 +87,10 @@ def _leaks(summary: Summary, attack: Attack) -> list[str]:
     found = summary.with_verdict("leaks")
     if not found:
         return []
+    if all(one.configuration.method == "tuned" for one in found):
+        where = _all_of(found, attack)
+        then = f"the {attack.label} attack can tell the members from new records of the same kind in {where}."
+        return [f"{_when(found, then)} {_null(found, attack)}"]
     tuned, shown = ([one for one in found if one.configuration.trained is trained] for trained in (True, False))
     what = "the members from new records" if shown else "training records from new ones"
     how = [f"tuned {'on them ' if shown else ''}by {_all_of(tuned, attack)}"] if tuned else []
@@ -112,7 +116,8 @@ def _null(found: Sequence[Finding], attack: Attack) -> str:
     """What the AUCs are compared with."""
     nulls = {rate(one.auc[attack].null_value) for one in found}
     value = f" of {nulls.pop()}" if len(nulls) == 1 else ""
-    source = "a coin toss" if attack.null_is_stated else "the same attack on the untuned model"
+    measured = all(judged_by(one.configuration, attack) == "auc-lift" for one in found)
+    source = "the same attack on the untuned model" if measured else "a coin toss"
     return f"{'Each interval lies' if len(found) > 1 else 'The interval lies'} above the null{value}, {source}."
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from byrote.audit.interval import few_seeds
-from byrote.audit.null import permutation_null
 from byrote.report.accounts import banners
 from byrote.report.controls import broken_splits, unseen
 from byrote.report.evidence import Evidence
@@ -14,6 +12,8 @@ from byrote.report.limits import crossed
 from byrote.report.measures import Attack, label, level_label, unknown
 from byrote.report.pieces import LEDGER, SETS, SPLITS
 from byrote.report.rows import Row
+from byrote.statistics.interval import few_seeds
+from byrote.statistics.null import permutation_null
 from byrote.store import Cell
 
 DECISIVE = ("torch", "transformers", "peft", "device")
@@ -44,7 +44,8 @@ def all_warnings(evidence: Evidence, rows: Sequence[Row]) -> list[str]:
         *_failures(evidence),
         *_damage(evidence),
         *_sample_sizes(evidence),
-        *_baselines(rows),
+        *_baselines(evidence, rows),
+        *_swapped(evidence, rows),
         *_copies(evidence),
         *_environments(evidence),
         *_unscored(evidence),
@@ -110,11 +111,13 @@ def _sample_sizes(evidence: Evidence) -> Iterator[str]:
         )
 
 
-def _baselines(rows: Sequence[Row]) -> Iterator[str]:
+def _baselines(evidence: Evidence, rows: Sequence[Row]) -> Iterator[str]:
     found: dict[int, list[str]] = {}
+    blind = {attack.name for attack in evidence.controls}  # of the split, and not of a model: the banner tells of it
     for row in rows:
         if (
             row.method != "none"
+            or row.name in blind
             or row.metric != "auc"
             or row.slice
             or row.seed is None
@@ -156,6 +159,17 @@ def _null_range(evidence: Evidence, attack: Attack) -> str:
             f"{len(scored.members):,} members and {len(scored.nonmembers):,} nonmembers, as one seed has."
         )
     return ""
+
+
+def _swapped(evidence: Evidence, rows: Sequence[Row]) -> Iterator[str]:
+    """Where a tuned model finds the nonmembers more familiar by all attacks that can tell."""
+    found = [row for row in rows if row.method == "tuned" and row.metric == "auc" and not row.slice and row.epoch]
+    clear = [row for row in found if row.low is not None and row.high is not None and not row.low <= 0.5 <= row.high]
+    if evidence.audited and clear and all(row.high is not None and row.high < 0.5 for row in clear):
+        yield (
+            f"Every attack that tells the two sides apart ({', '.join(row.name for row in clear)}) takes the "
+            "nonmembers for the members: were the two given the wrong way round?"
+        )
 
 
 def _copies(evidence: Evidence) -> Iterator[str]:
@@ -202,7 +216,12 @@ def _unscored(evidence: Evidence) -> Iterator[str]:
 
 def _seeds(evidence: Evidence) -> Iterator[str]:
     seeds = len(evidence.seeds)
-    if seeds == 1:
+    if evidence.audited:
+        yield (
+            "One model, tuned elsewhere: the intervals cover which records were asked about, not how much another "
+            "training on other records would differ."
+        )
+    elif seeds == 1:
         yield (
             "One seed: the intervals cover which records were drawn, not how much another training run on another "
             "split would differ. Give five seeds or more to learn that."

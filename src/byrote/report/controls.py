@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from byrote.audit.delong import auc_estimate
 from byrote.report.evidence import Evidence
 from byrote.report.formats import listed, rate, with_limits
 from byrote.report.measures import Attack, label
 from byrote.report.rows import Row
+from byrote.statistics.delong import auc_estimate
 from byrote.types import Estimate
 
 SEEN = 0.95

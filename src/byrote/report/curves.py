@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from byrote.audit.roc import roc_curve
 from byrote.report.evidence import Sides
 from byrote.report.findings import Finding
 from byrote.report.measures import Attack
 from byrote.report.summary import Summary
+from byrote.statistics.roc import roc_curve
 from byrote.types import Floats
 
 POINTS = 96

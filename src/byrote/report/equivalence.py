@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from byrote.audit.comparison import OVER_SEEDS, size_within
+from byrote.statistics.comparison import OVER_SEEDS, size_within
 from byrote.types import Estimate
 
 

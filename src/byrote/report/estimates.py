@@ -1,6 +1,6 @@
 """From stored scores to rows: one row per estimate, each with its interval, n and null.
 
-Pure functions over `Evidence`. Every estimate is made by `byrote.audit`; nothing here is stored.
+Pure functions over `Evidence`. Every estimate is made by `byrote.statistics`; nothing here is stored.
 """
 
 from __future__ import annotations
@@ -8,11 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from byrote.audit.accuracy import balanced_accuracy
-from byrote.audit.delong import auc_estimate, auc_lift
-from byrote.audit.interval import pool_logs_over_seeds, pool_over_seeds
-from byrote.audit.partial import partial_auc
-from byrote.audit.roc import tpr_at_fpr
 from byrote.report.evidence import Evidence, Sides
 from byrote.report.measures import Attack, Utility
 from byrote.report.pair_rows import pair_rows
@@ -20,11 +15,20 @@ from byrote.report.pieces import SETS
 from byrote.report.poisoning_rows import poisoning_rows
 from byrote.report.privacy_rows import account_rows, versus_rows
 from byrote.report.rows import BALANCED, COSTS, PARTIAL, PARTIAL_FPR, RATES, Row, blank_row, filled
+from byrote.report.shadow_rows import against_plain, with_shadows
 from byrote.report.utility_rows import utility_row
+from byrote.statistics.accuracy import balanced_accuracy
+from byrote.statistics.delong import auc_estimate, auc_lift
+from byrote.statistics.interval import pool_logs_over_seeds, pool_over_seeds
+from byrote.statistics.partial import partial_auc
+from byrote.statistics.roc import tpr_at_fpr
+from byrote.statistics.set_level import set_level_p_value
 from byrote.store import Cell
 from byrote.types import Estimate
 
 POOLED = ("membership", "poisoning", "utility")
+P_VALUE = "p-value"
+"""Of an attack on a whole set, one for each seed: their mean would be no p-value."""
 STATED: Mapping[str, float | None] = {
     "auc": 0.5, **{f"tpr@fpr={rate:g}": rate for rate in RATES}, PARTIAL: 0.5, BALANCED: 0.5
 }  # fmt: skip
@@ -47,16 +51,21 @@ def all_rows(evidence: Evidence) -> list[Row]:
 def cell_rows(evidence: Evidence, cell: Cell) -> Iterator[Row]:
     """Membership, utility and cost of one cell at every epoch measured; of a private one its account too."""
     epochs = evidence.epochs(cell)
+    for attack in evidence.controls if cell.method == "none" or not cell.base_run_id else ():
+        yield from membership_rows(evidence, evidence.split_cell(cell), attack, 0)
     for epoch in epochs:
-        for attack in evidence.controls if cell.method == "none" else ():
-            yield from membership_rows(evidence, evidence.split_cell(cell), attack, epoch)
         for attack in evidence.attacks:
-            if not (attack.null_is_stated and cell.method == "none"):
+            too_early = attack.at_the_end and epoch != epochs[-1]
+            if not (attack.null_is_stated and cell.method == "none") and not too_early:
                 for slice_ in ("", *evidence.slices(cell.seed)):
                     yield from membership_rows(evidence, cell, attack, epoch, slice_)
         for utility in evidence.utilities:
             if epoch == epochs[-1] or not utility.last_epoch_only:
                 yield utility_row(evidence, cell, utility, epoch)
+    for attack in with_shadows(evidence.attacks) if cell.method != "none" and epochs else ():
+        for fewer in attack.weaker:
+            yield from membership_rows(evidence, cell, fewer, epochs[-1])
+        yield against_plain(evidence, cell, attack, epochs[-1])
     yield from poisoning_rows(evidence, cell)
     yield from cost_rows(evidence, cell, epochs[-1] if epochs else None)
     yield from versus_rows(evidence, cell)
@@ -75,13 +84,16 @@ def membership_rows(evidence: Evidence, cell: Cell, attack: Attack, epoch: int, 
     nulls = base_nulls(evidence, cell, attack, slice_)
     for metric, estimate in _measured(sides.scored(), cell.seed):
         yield filled(blank, metric, replace(estimate, null_value=nulls[metric]))
-        if metric == "auc" and cell.method != "none" and not attack.null_is_stated:
+        if metric == "auc" and cell.method != "none" and cell.base_run_id and not attack.null_is_stated:
             yield filled(blank, "auc-lift", _lift(sides, base))
+    if attack.of_sets:
+        scored = sides.scored()
+        yield filled(blank, P_VALUE, set_level_p_value(scored.members, scored.nonmembers, *scored.groups))
 
 
 def base_nulls(evidence: Evidence, cell: Cell, attack: Attack, slice_: str = "") -> Mapping[str, float | None]:
     """The nulls of one attack by metric: stated where it has no base to be measured on, else the base model's."""
-    if attack.null_is_stated or cell.method == "none":
+    if attack.null_is_stated or cell.method == "none" or not cell.base_run_id:
         return STATED
     key = (cell.seed, cell.base_run_id, attack, slice_)
     if key not in evidence.nulls:
@@ -119,7 +131,7 @@ def pooled_rows(seeds: Sequence[Iterable[Row]], utilities: Mapping[str, Utility]
     seed's own last one is pooled too, in rows without an epoch: at the later epochs alone, the mean
     would be that of the seeds that happened to train longest. `utilities` are the study's measures, by name.
     """
-    measured = [[row for row in rows if row.kind in POOLED] for rows in seeds]
+    measured = [[row for row in rows if row.kind in POOLED and row.metric != P_VALUE] for rows in seeds]
     measured = [rows for rows in measured if rows]
     if len(measured) < 2:
         return []

@@ -49,7 +49,8 @@ class Evidence:
 
     def split_cell(self, base: Cell) -> Cell:
         """What holds the scores that were made without a model, in place of the untuned model's run."""
-        return base.model_copy(update={"run_id": self.manifest.split_folders.get(str(base.seed), base.run_id)})
+        found = {"run_id": self.manifest.split_folders.get(str(base.seed), base.run_id)}
+        return base.model_copy(update=found | {"method": "none", "family": "none", "settings": ""})
 
     def part(self, seed: int, split: str) -> Part:
         return self.splits.get(seed, {}).get(split, NO_PART)
@@ -102,6 +103,11 @@ class Evidence:
     def last_epoch(self, cell: Cell) -> int | None:
         return max(self.epochs(cell), default=None)
 
+    @property
+    def audited(self) -> bool:
+        """Whether it is about models that were tuned elsewhere, with the split that somebody told."""
+        return any(cell.method == "tuned" for cell in self.manifest.cells)
+
     def runs(self) -> list[Cell]:
         """The first cell of each run that ended: the base model's run serves every seed."""
         return list({cell.run_id: cell for cell in reversed(self.done())}.values())[::-1]
@@ -121,7 +127,7 @@ class Evidence:
     def base_sides(self, cell: Cell, attack: Attack, slice_: str = "") -> Sides | None:
         """The same attack's scores on the untuned base model, on the records of the cell's split."""
         base = cell.model_copy(update={"run_id": cell.base_run_id})
-        return None if attack.null_is_stated else self.sides(base, attack, 0, slice_)
+        return None if attack.null_is_stated or not cell.base_run_id else self.sides(base, attack, 0, slice_)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,6 +13,7 @@ from byrote.report.limits import limit_traces, limits_of
 from byrote.report.measures import Attack, Utility
 from byrote.report.palette import Style, styles
 from byrote.report.rows import Row
+from byrote.report.shadow_curve import lines_of
 from byrote.report.summary import Summary
 
 Figure = dict[str, Any]
@@ -29,6 +30,7 @@ def pictures(summary: Summary) -> dict[str, list[Figure | None]]:
         "epochs": [auc_per_epoch(summary, attack, look) for attack in attacks],
         "roc": [roc(summary, attack, look) for attack in attacks],
         "scores": [score_distributions(summary, attack, look) for attack in attacks],
+        "shadows": [shadows(summary, look)] * len(attacks),
     }
 
 
@@ -187,6 +189,17 @@ def score_distributions(summary: Summary, attack: Attack, look: dict[Configurati
     layout["yaxis"] |= {"showticklabels": False, "showgrid": False, "range": [-0.04, len(known)]}
     layout |= {"height": 90 + 84 * len(known), "annotations": labels, "margin": {"l": 10, "r": 10, "t": 12, "b": 56}}
     return {"data": traces, "layout": layout}
+
+
+def shadows(summary: Summary, look: dict[Configuration, Style]) -> Figure | None:
+    """AUC against the number of shadow models, of every attack that reads any."""
+    found = lines_of(summary, look)
+    if found is None:
+        return None
+    layout = _layout("shadow models", "AUC", 0.5) | {"showlegend": True, "legend": {"orientation": "h", "y": -0.2}}
+    counts = {"tickmode": "array", "tickvals": found.counts, "ticktext": [str(count) for count in found.counts]}
+    layout["xaxis"] |= {"type": "log"} | counts
+    return {"data": found.traces, "layout": layout}
 
 
 def _filled(xs: list[float], ys: list[float], bottom: int, colour: str, hover: str) -> list[Figure]:

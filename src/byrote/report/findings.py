@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from byrote.audit.comparison import within_margin
-from byrote.audit.interval import FEW_SEEDS
 from byrote.report.evidence import Evidence
 from byrote.report.measures import Attack, Utility, label, level_label, merged_settings
 from byrote.report.privacy_rows import AUC_VERSUS, privacy_settings, utility_versus, without_privacy
 from byrote.report.rows import COSTS, RATES, Row
+from byrote.statistics.comparison import within_margin
+from byrote.statistics.interval import FEW_SEEDS
 from byrote.store import Cell, canonical_json
 
 Verdict = Literal["leaks", "at chance", "below null", "not resolved", "failed"]
@@ -202,7 +202,8 @@ def judged_by(of: Configuration, attack: Attack) -> str:
     An attack whose null is measured on the base model is judged by the interval of its lift, since
     that null varies with the same records.
     """
-    return "auc" if attack.null_is_stated or of.method == "none" else "auc-lift"
+    alone = of.method == "none" or not all(cell.base_run_id for cell in of.done)
+    return "auc" if attack.null_is_stated or alone else "auc-lift"
 
 
 def judged(index: Index, of: Configuration, epoch: int | None, attack: Attack, metric: str) -> Verdict:

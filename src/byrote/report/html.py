@@ -23,6 +23,7 @@ from byrote.report.palette import DARK, LIGHT, styles, variables
 from byrote.report.privacy import privacy_of
 from byrote.report.results import Results
 from byrote.report.run_facts import RunFacts
+from byrote.report.shadow_curve import strength_of
 from byrote.report.summary import Summary
 from byrote.report.tables import (
     attack_lines,
@@ -47,6 +48,7 @@ TITLES = {
     "epochs": "Leakage as training goes on",
     "roc": "How many members are found, and at what cost in false alarms",
     "scores": "What the attack sees",
+    "shadows": "What more shadow models find",
 }
 
 
@@ -71,6 +73,7 @@ def report_html(results: Results) -> str:
             marks={one.label: style.svg for one, style in look.items()},
             verdicts=meanings(summary),
             attack_lines=attack_lines(summary),
+            strength=strength_of(summary),
             measures=other_measures(summary),
             pairs=pairwise_of(summary),
             privacy=privacy_of(summary),

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from byrote.audit.tradeoff import group_bound, tpr_bound, tpr_bound_of_profile
 from byrote.report.accounts import Account, accounts
 from byrote.report.evidence import Evidence
 from byrote.report.findings import Configuration, Index, findings
 from byrote.report.formats import listed, percent, rate, with_limits
 from byrote.report.palette import Style
 from byrote.report.rows import Row
+from byrote.statistics.tradeoff import group_bound, tpr_bound, tpr_bound_of_profile
 from byrote.types import Floats
 
 POINTS = 97

@@ -8,6 +8,7 @@ from byrote.report.answer import answer, meanings
 from byrote.report.pairwise import pairwise_of
 from byrote.report.privacy import Privacy, PrivacyLine, privacy_of
 from byrote.report.results import Results
+from byrote.report.shadow_curve import strength_of
 from byrote.report.summary import Summary
 from byrote.report.tables import (
     Column,
@@ -47,6 +48,10 @@ def report_markdown(results: Results) -> str:
         lines = [[line.label, *map(_cell, line.values)] for line in measures.lines]
         parts += ["## The same attack by other measures", measures.about]
         parts += [_table(["method", *_heads(measures.columns)], lines)]
+    if strength := strength_of(summary):
+        lines = [[line.label, *map(_cell, line.values)] for line in strength.lines]
+        parts += ["## What more shadow models find", strength.about]
+        parts += [_table(["method and attack", *_heads(strength.columns)], lines)]
     if wrong := wrong_labels_of(summary):
         lines = [[line.label, *map(_cell, line.values)] for line in wrong.lines]
         parts += ["## Wrong labels", wrong.about, _table(["method", *_heads(wrong.columns)], lines)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from byrote.registry import Component, make
@@ -25,6 +25,14 @@ class Attack:
     null_is_stated: bool = False
     """Whether its null is 0.5 by construction, and so not measured on the untuned base model."""
     summary: str = ""
+    at_the_end: bool = False
+    """Whether it is made at the last epoch alone."""
+    of_sets: bool = False
+    """Whether it is asked about all members together, for a p-value."""
+    shadows: int = 0
+    """How many shadow models it reads."""
+    weaker: tuple[Attack, ...] = ()
+    """The same attack with fewer of them."""
 
     @property
     def label(self) -> str:
@@ -87,16 +95,22 @@ def _attacks(specs: Sequence[Mapping[str, Any]]) -> list[Attack]:
         if component is None:
             found.append(Attack(str(spec.get("name", "")), _plain(spec)))
         elif getattr(component, "kind", "membership") == "membership":
-            found.append(
-                Attack(
-                    name=component.name,
-                    settings=component.settings(),
-                    access=str(getattr(component, "access", "")),
-                    null_is_stated=bool(getattr(component, "null_is_stated", False)),
-                    summary=component.summary(),
-                )
-            )
+            found.append(_attack(component))
     return found
+
+
+def _attack(component: Component) -> Attack:
+    return Attack(
+        name=component.name,
+        settings=component.settings(),
+        access=str(getattr(component, "access", "")),
+        null_is_stated=bool(getattr(component, "null_is_stated", False)),
+        summary=component.summary(),
+        at_the_end=bool(getattr(component, "at_the_end", False)),
+        of_sets=bool(getattr(component, "of_sets", False)),
+        shadows=int(getattr(component, "trainings", 0)),
+        weaker=tuple(replace(_attack(one), weaker=()) for one in getattr(component, "weaker", tuple)()),
+    )
 
 
 def poisonings_of(manifest: Manifest) -> list[Poisoning]:

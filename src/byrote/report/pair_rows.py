@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from byrote.audit.comparison import holm, p_value
-from byrote.audit.interval import pool_over_seeds
 from byrote.report.evidence import Evidence
 from byrote.report.findings import Configuration, configurations, labels_of
 from byrote.report.measures import Attack, headline
 from byrote.report.privacy_rows import auc_difference, privacy_settings, without_privacy
 from byrote.report.rows import Row, blank_row, filled
+from byrote.statistics.comparison import holm, p_value
+from byrote.statistics.interval import pool_over_seeds
 from byrote.store import canonical_json
 
 VERSUS, ADJUSTED = "auc-vs-", "holm-p-vs-"

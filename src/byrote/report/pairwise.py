@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from byrote.audit.comparison import within_margin
 from byrote.report.equivalence import would_show
 from byrote.report.findings import Configuration, Finding, too_few_seeds
 from byrote.report.formats import ABSENT, limits, listed, rate, signed, with_limits
@@ -14,6 +13,7 @@ from byrote.report.pair_rows import Pair, levels_of, pairs_of
 from byrote.report.rows import Row
 from byrote.report.summary import Summary
 from byrote.report.tables import Column, Value
+from byrote.statistics.comparison import within_margin
 
 ALPHA = 0.05
 MANY = 6  # pairs that are named with their intervals in a sentence

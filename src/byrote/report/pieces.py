@@ -188,7 +188,7 @@ def read_pieces(run: RunFolder) -> Pieces:
 def read_all(manifest: Manifest, folder: Path) -> dict[str, Pieces]:
     """The pieces of every run that a cell of the study names, by run id. Each run is read once."""
     store = manifest.store(folder)
-    wanted = {cell.base_run_id for cell in manifest.cells}
+    wanted = {cell.base_run_id for cell in manifest.cells if cell.base_run_id}
     done = [cell for cell in manifest.cells if cell.status == "done"]
     wanted |= set(manifest.split_folders.values())
     wanted |= {cell.run_id for cell in [manifest.positive_control] if cell is not None and cell.status == "done"}

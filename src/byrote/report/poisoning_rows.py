@@ -12,19 +12,19 @@ from dataclasses import replace
 
 import numpy as np
 
-from byrote.audit.delong import auc_estimate, auc_lift
-from byrote.audit.interval import (
+from byrote.report.evidence import Evidence, Sides
+from byrote.report.measures import Poisoning
+from byrote.report.pieces import Column, Part, Series
+from byrote.report.privacy_rows import twin_of
+from byrote.report.rows import Row, blank_row, filled
+from byrote.statistics.delong import auc_estimate, auc_lift
+from byrote.statistics.interval import (
     difference_of_estimates,
     difference_of_means,
     difference_of_rates,
     rate_estimate,
     weighted_mean_estimate,
 )
-from byrote.report.evidence import Evidence, Sides
-from byrote.report.measures import Poisoning
-from byrote.report.pieces import Column, Part, Series
-from byrote.report.privacy_rows import twin_of
-from byrote.report.rows import Row, blank_row, filled
 from byrote.store import Cell
 from byrote.types import MISLABELLED, Estimate, Floats
 

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from byrote.audit.tradeoff import group_bound
 from byrote.report.accounts import Account, accounts
 from byrote.report.findings import Finding
 from byrote.report.formats import ABSENT, limits, measure, percent, rate, rounded_up, seconds, signed
@@ -18,6 +17,7 @@ from byrote.report.rows import Row
 from byrote.report.summary import Summary
 from byrote.report.tables import Column, Value
 from byrote.report.versus import twin_finding
+from byrote.statistics.tradeoff import group_bound
 from byrote.types import Ledger
 
 NOTHING = Value(ABSENT)

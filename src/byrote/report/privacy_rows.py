@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from byrote.audit.delong import auc_lift
 from byrote.report.evidence import Evidence
 from byrote.report.measures import Attack, Utility
 from byrote.report.pieces import LEDGER
 from byrote.report.rows import Row, blank_row, filled
 from byrote.report.utility_rows import utility_difference
+from byrote.statistics.delong import auc_lift
 from byrote.store import Cell, canonical_json
 from byrote.types import Estimate, Ledger
 
@@ -100,6 +100,8 @@ def versus_rows(evidence: Evidence, cell: Cell) -> Iterator[Row]:
     for epoch in epochs:
         other = others[-1] if epoch == epochs[-1] else min(epoch, others[-1])
         for attack in evidence.attacks:
+            if attack.at_the_end and epoch != epochs[-1]:
+                continue
             blank = blank_row(evidence, cell, epoch, "membership", attack)
             yield filled(
                 blank, AUC_VERSUS, auc_difference(evidence, (cell, epoch), (twin, other), attack, "without privacy")

@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from byrote.audit.interval import rate_estimate, too_few, weighted_mean_estimate
-from byrote.audit.jackknife import jackknife_estimate
 from byrote.report.evidence import Evidence
 from byrote.report.measures import Utility
 from byrote.report.pieces import SETS, Column, Part, Series
 from byrote.report.rows import Row, blank_row, filled
+from byrote.statistics.interval import rate_estimate, too_few, weighted_mean_estimate
+from byrote.statistics.jackknife import jackknife_estimate
 from byrote.store import Cell
 from byrote.types import Estimate, Floats
 
@@ -29,7 +29,7 @@ def utility_row(evidence: Evidence, cell: Cell, utility: Utility, epoch: int) ->
     test = evidence.resampled(cell, evidence.part(cell.seed, "test"))
     rows, null = column.take(test.ids), None
     keep = _measured(rows)
-    base = _column(evidence, cell.base_run_id, utility, 0) if cell.method != "none" else None
+    base = _column(evidence, cell.base_run_id, utility, 0) if cell.method != "none" and cell.base_run_id else None
     if base is not None:
         before = base.take(test.ids)
         keep &= _measured(before)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from byrote.audit.comparison import within_margin
 from byrote.report.equivalence import would_show
 from byrote.report.findings import Finding
 from byrote.report.formats import ABSENT, limits, listed, percent, rate, signed, with_limits
@@ -14,6 +13,7 @@ from byrote.report.poisoning_rows import CONTROL, MIRRORED
 from byrote.report.rows import Row
 from byrote.report.summary import Summary
 from byrote.report.tables import Column, Value
+from byrote.statistics.comparison import within_margin
 from byrote.types import MISLABELLED
 
 BEYOND_CONTROL = "excess-vs-nonmembers"

@@ -3,6 +3,7 @@
 The room is called runner and not run, because `byrote.run` is the public function.
 """
 
+from byrote.runner.auditing import audit
 from byrote.runner.study import run
 
-__all__ = ["run"]
+__all__ = ["audit", "run"]

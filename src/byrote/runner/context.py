@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from byrote.attacks.base import Background
-from byrote.data.base import Columns
+from byrote.data.base import Columns, Loaded
 from byrote.data.duplicates import remove_duplicates
 from byrote.data.load import load as load_data
 from byrote.data.split import split
-from byrote.models.load import LoadedModel, load, resolve
+from byrote.methods.tuned import Tuned
+from byrote.models.load import LoadedModel, ResolvedModel, load, resolve
+from byrote.models.tuned import GivenModel
 from byrote.objectives.batching import encode
 from byrote.objectives.completion import encode_completions
 from byrote.plants.base import Plant, plant_all
@@ -36,14 +39,46 @@ RECORDS = "records.parquet"
 SUMMARY = "split.json"
 
 
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What an audit is given, and a study makes itself: a tuned model, and who was a member."""
+
+    tuned: GivenModel
+    data: Loaded
+    splits: Splits
+    base: GivenModel | None = None
+    """The untuned model where it is in memory; None where the study's `model` names it, or there is none."""
+    notes: tuple[str, ...] = ()
+
+
 class Context:
     """One study being run. The model and the tokenizer are loaded only when something needs them."""
 
-    def __init__(self, study: Study, folder: Path, store: Store, progress: Progress) -> None:
-        self.study, self.store, self.progress = study, store, progress
-        data = study.data
-        self.model = resolve(study.model, study.revision, base_folder=folder)
-        self.data = load_data(
+    def __init__(
+        self, study: Study, folder: Path, store: Store, progress: Progress, given: Given | None = None
+    ) -> None:
+        self.study, self.store, self.progress, self.given = study, store, progress, given
+        if given is None and any(isinstance(method, Tuned) for method in study.methods):
+            raise StudyError(
+                "tuned: a study draws its members itself, which says nothing of what this model was trained on. "
+                "Use `byrote audit`, which takes members and nonmembers from you"
+            )
+        self.model = self._untuned_model(folder)
+        self.data = self._load_data(folder) if given is None else given.data
+        self._drawn: dict[int, Splits] = {}
+        self._planted: dict[int, Splits] = {}
+        self._backgrounds: dict[int, Background] = {}
+        self._tokens: dict[str, NDArray[np.int32]] = {}
+        self._tokenizer: PreTrainedTokenizerBase | None = None
+
+    def _untuned_model(self, folder: Path) -> ResolvedModel:
+        if self.given is not None and (found := self.given.base or (None if self.study.untuned else self.given.tuned)):
+            return ResolvedModel(found.reference, "memory", "", found.fingerprint, found.description)
+        return resolve(self.study.model, self.study.revision, base_folder=folder)
+
+    def _load_data(self, folder: Path) -> Loaded:
+        data = self.study.data
+        return load_data(
             data.source,
             Columns(data.text, data.prompt, data.completion, data.messages, data.label, data.group, data.id),
             on_bad_rows=data.on_bad_rows,
@@ -51,11 +86,6 @@ class Context:
             revision=data.revision,
             base_folder=folder,
         )
-        self._drawn: dict[int, Splits] = {}
-        self._planted: dict[int, Splits] = {}
-        self._backgrounds: dict[int, Background] = {}
-        self._tokens: dict[str, NDArray[np.int32]] = {}
-        self._tokenizer: PreTrainedTokenizerBase | None = None
 
     @cached_property
     def device(self) -> str:
@@ -64,11 +94,17 @@ class Context:
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The base model's."""
+        """The base model's; the tuned model's own where there is no other."""
+        if self._tokenizer is None and self.given is not None and (self.given.base or not self.study.untuned):
+            own = self.given.base.tokenizer() if self.given.base is not None else None
+            self._tokenizer = own or self.given.tuned.tokenizer()
         return self._tokenizer or self.load_model().tokenizer
 
     def load_model(self) -> LoadedModel:
         """A fresh copy of the base model, on the device."""
+        if self.given is not None and self.given.base is not None:
+            model: Any = self.given.base.load(dtype=self.study.dtype, device=self.device)
+            return LoadedModel(model, self.tokenizer, self.model)
         loaded = load(
             self.model,
             dtype=self.study.dtype,
@@ -207,6 +243,8 @@ class Context:
 
     def drawn(self, seed: int) -> Splits:
         """The split of a seed before anything is planted: drawn once and kept in the store."""
+        if self.given is not None:
+            return self.given.splits
         if seed not in self._drawn:
             folder = self.split_folder(seed)
             table, dropped = folder.read_table(RECORDS), folder.read_json(SUMMARY)

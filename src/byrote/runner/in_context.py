@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from byrote.methods.base import Method
 from byrote.methods.in_context import DemonstrationSet, InContext
+from byrote.methods.tuned import Tuned
 from byrote.runner import tables
 from byrote.runner.context import Context
-from byrote.runner.environment import describe
-from byrote.runner.method_run import MethodRun
+from byrote.runner.given import TunedRun
+from byrote.runner.method_run import ONCE, MethodRun
 from byrote.runner.one import COST, ENVIRONMENT, EXPERIMENT, HISTORY, Wanted, stats_name
 from byrote.runner.private_runs import check_privacy
 from byrote.runner.trained import TrainedRun
@@ -27,12 +28,12 @@ if TYPE_CHECKING:
 SETS = "demonstrations.parquet"
 PURPOSE = "demonstrations"
 """Of the seed that the sets are drawn with."""
-ONCE = 1
-"""The epoch under which its statistics are kept: 0 is the untuned model."""
 
 
 def run_of(context: Context, experiment: Experiment, method: Method, label: str) -> MethodRun:
     """The run that answers an experiment of this method."""
+    if isinstance(method, Tuned):
+        return TunedRun(context, experiment, method, label)
     if isinstance(method, InContext):
         return InContextRun(context, experiment, method, label)
     return TrainedRun(context, experiment, method, label)
@@ -65,7 +66,7 @@ class InContextRun(MethodRun):
         with self.folder.locked():
             if self.is_done(wanted):  # by another process, a moment ago
                 return False
-            self._start_folder()
+            self.start_untrained()
             model = self.method.attach(self.context.load_model().model).model
             target = self.target(model)
             self.check_room(model, target, splits)
@@ -110,15 +111,6 @@ class InContextRun(MethodRun):
             lengths += [target.longest_answer(asked, how) for how in decodings]
             found.append(len(target.context_of(one.demonstrations, method.separator)) + max(*lengths, opening))
         return max(found)
-
-    def _start_folder(self) -> None:
-        if changed := self.changed_libraries():
-            self.context.progress.say(
-                f"{self.label}: starts again, because the libraries changed ({', '.join(changed)})"
-            )
-            self.folder.clear()
-        self.folder.write_json(EXPERIMENT, self.experiment.model_dump(mode="json"))
-        self.folder.write_json(ENVIRONMENT, describe(self.context.device))
 
     def _score_behind(self, target: Target, sets: Sequence[DemonstrationSet]) -> None:
         """One pass over all records, a set at a time."""

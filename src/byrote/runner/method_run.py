@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from byrote.methods.base import Method
 from byrote.runner.context import Context
-from byrote.runner.environment import DECISIVE, versions
+from byrote.runner.environment import DECISIVE, describe, versions
 from byrote.runner.generations import by_decoding
-from byrote.runner.one import ENVIRONMENT, Run, Wanted
+from byrote.runner.one import ENVIRONMENT, EXPERIMENT, Run, Wanted
 from byrote.store import identity
 from byrote.study import Experiment
 from byrote.study.model import CONTROL_MEMBERS
@@ -26,12 +26,25 @@ if TYPE_CHECKING:
     from byrote.target import Target
 
 
+ONCE = 1
+"""The epoch under which what trains nothing keeps its statistics: 0 is the untuned model."""
+
+
 def mean_loss(stats: Sequence[TokenStats]) -> float:
     """Loss per target token over all tokens of all texts, in nats. Raises Diverged where it is not finite."""
     loss = -float(np.concatenate([one.log_prob for one in stats]).mean(dtype=np.float64))
     if not math.isfinite(loss):
         raise Diverged(f"training diverged: the validation loss is {loss}. Use a lower learning_rate, or auto.")
     return loss
+
+
+def half_of(records: Sequence[Record], seed: int) -> tuple[Record, ...]:
+    """Each record with a chance of one half, and its copies with it, as members and nonmembers were split too."""
+    chance = np.random.default_rng(seed).random(len(records))
+    drawn: dict[str, bool] = {}
+    for record, dice in zip(records, chance.tolist(), strict=True):
+        drawn.setdefault(record.group_id, dice < 0.5)
+    return tuple(record for record in records if drawn[record.group_id])
 
 
 class MethodRun(Run, ABC):
@@ -55,9 +68,32 @@ class MethodRun(Run, ABC):
         Raises Diverged, from the store where that is known.
         """
 
-    @abstractmethod
+    @property
+    def family(self) -> Literal["parameter", "prompt"]:
+        """The method's."""
+        return self.method.family
+
     def check_room(self, model: nn.Module, target: Target, splits: Splits) -> None:
-        """What the method puts before a text leaves room for the text. Raises StudyError."""
+        """All methods and the base must read the same tokens of a text, so virtual tokens may not crowd any out."""
+        limit = getattr(model.config, "max_position_embeddings", None)
+        longest = max(len(example.ids) for example in target.encode(splits.all()))
+        longest = max(longest, *(target.longest_answer(splits.test, how) for how in self.context.decodings), 0)
+        longest = max(longest, self.longest_opening(target))
+        if limit is not None and longest + self.virtual_tokens > limit:
+            raise StudyError(
+                f"{self.method.name}: {self.virtual_tokens} virtual tokens and texts of {longest} tokens do "
+                f"not fit the model's {limit} positions. Set max_length: {limit - self.virtual_tokens}."
+            )
+
+    def start_untrained(self) -> None:
+        """Begin the folder of a run that trains nothing; what other libraries left in it goes."""
+        if changed := self.changed_libraries():
+            self.context.progress.say(
+                f"{self.label}: starts again, because the libraries changed ({', '.join(changed)})"
+            )
+            self.folder.clear()
+        self.folder.write_json(EXPERIMENT, self.experiment.model_dump(mode="json"))
+        self.folder.write_json(ENVIRONMENT, describe(self.context.device))
 
     @property
     def privacy(self) -> Privacy | None:
@@ -70,9 +106,7 @@ class MethodRun(Run, ABC):
             return splits.test
         part, members = self.experiment.trains_on, splits.members
         if self.experiment.shadow is not None:
-            drawn = np.random.default_rng(self.seed(f"shadow {self.experiment.shadow}"))
-            both = splits.members + splits.nonmembers
-            members = tuple(record for record, is_in in zip(both, drawn.random(len(both)) < 0.5, strict=True) if is_in)
+            members = half_of(splits.members + splits.nonmembers, self.seed("shadow's half"))
         if part == "few members":
             return members[:CONTROL_MEMBERS]
         if part == "rightly labelled":
@@ -82,8 +116,11 @@ class MethodRun(Run, ABC):
         return tuple(record for record in members for _ in range(record.copies))
 
     def seed(self, purpose: str) -> int:
-        """A seed of its own for each purpose, from the experiment's."""
-        return int(identity({"seed": self.experiment.seed, "purpose": purpose})[:8], 16)
+        """A seed of its own for each purpose, from the experiment's; a shadow shares none with its target."""
+        of = {"seed": self.experiment.seed, "purpose": purpose}
+        if self.experiment.shadow is not None:
+            of["shadow"] = self.experiment.shadow
+        return int(identity(of)[:8], 16)
 
     def changed_libraries(self) -> list[str]:
         """What has another version than when this run began: "torch 2.12 → 2.13"."""
@@ -95,7 +132,7 @@ class MethodRun(Run, ABC):
         """There is something to learn, and something to validate on."""
         given = "test record" if self.experiment.trains_on == "test" else "member"
         for name, records in ((given, self.records(splits)), ("validation record", splits.validation)):
-            if not any(example.targets for example in target.encode(records)):
+            if records and not any(example.targets for example in target.encode(records)):
                 raise StudyError(
                     f"none of the {len(records)} {name}s has a token to predict: each text is shorter than two tokens. "
                     "Is it the right column? data.min_tokens leaves short texts out."

@@ -20,6 +20,7 @@ from byrote.types import Decoding, Generation, Query, Record, TokenStats, text_k
 
 if TYPE_CHECKING:
     from torch import nn
+    from transformers import PreTrainedTokenizerBase
 
     from byrote.target import Target
 
@@ -59,6 +60,11 @@ class Run:
         self.context, self.experiment = context, experiment
         self.id = identity(experiment.model_dump(mode="json"))
         self.folder: RunFolder = context.store.run(self.id)
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """What this run's model reads texts with."""
+        return self.context.tokenizer
 
     def history(self) -> dict[str, Any]:
         """What training left: epochs, losses, validation losses, notes. Empty until it is finished."""
@@ -145,7 +151,7 @@ class Run:
         limit = getattr(model.config, "max_position_embeddings", None) or context.study.max_length
         target = Target(
             model,
-            context.tokenizer,
+            self.tokenizer,
             max_length=min(context.study.max_length, limit),
             device=context.device,
             remember=remember,

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+SHADOW = " shadow"
 WAITING = ("goes on", "to train", "to score", "to generate")
 
 
@@ -51,7 +52,7 @@ class Step:
     """"done", "diverged", "goes on" (it was interrupted), "to train", "to score" (where nothing is trained) or
     "to generate" (with what is kept)."""
     purpose: str
-    """"run", "trial" for one rate of `learning_rate: auto`, "null ..." of wrong labels,
+    """"run", "trial" for one rate of `learning_rate: auto`, "shadow 1", "null ..." of wrong labels,
     "shadow ..." of attacks, or "positive control"."""
     seconds: float | None
     """Expected, from runs of the same method and model in the store; None where there are none."""
@@ -141,6 +142,9 @@ def _steps(
     assert isinstance(method, Method)
     per_member, epochs = speeds.get(method.name), study.epochs if trains(method) else 1
     seconds = None if per_member is None else per_member * epochs * study.data.members
+    of_shadow = speeds.get(method.name + SHADOW, per_member)
+    shadow_seconds = None if of_shadow is None else of_shadow * epochs * study.data.members
+    numbers = range(1, study.shadows_of(method) + 1)
     label, level = f"{method.name} {method.settings()}".strip(), label_of(privacy)
     rates = study.rates(method, privacy)
     trials: list[Trial] = []
@@ -155,15 +159,17 @@ def _steps(
         yield Step(label, level, seed, rate, run.id, state, "trial", seconds)
     if open_:
         yield Step(label, level, seed, None, "", "to train", "run", seconds)
+        for number in numbers:
+            yield Step(label, level, seed, None, "", "to train", f"shadow {number}", shadow_seconds)
     elif not trials or any(trial.validation_loss is not None for trial in trials):
         rate = best_rate(trials) if trials else rates[0]
         run = _run(study, context, method, privacy, seed, rate, "members")
         state = _state(run, trial=False)
         yield Step(label, level, seed, rate, run.id, state, "run", None if state == "to generate" else seconds)
-        for number in range(1, study.shadows_of(method) + 1):
+        for number in numbers:
             run = _run(study, context, method, privacy, seed, rate, "members", number)
             state = _state(run, trial=True)  # it has no scores of its own
-            yield Step(label, level, seed, rate, run.id, state, f"shadow {number}", seconds)
+            yield Step(label, level, seed, rate, run.id, state, f"shadow {number}", shadow_seconds)
         for null in study.nulls if study.attacks_of("poisoning") else ():
             run = _run(study, context, method, privacy, seed, rate, TRAINING_OF[null])
             state = _state(run, trial=False)  # what has scores was judged on the wrong labels
@@ -215,14 +221,18 @@ def _state(run: MethodRun, *, trial: bool) -> str:
 
 
 def _seconds_per_epoch(store: Store, model: str) -> dict[str, float]:
-    """Median seconds per member and epoch of the finished runs of a model, training and scoring, by method."""
+    """Median seconds per member and epoch of the finished runs of a model, training and scoring, by method.
+
+    A shadow is scored at its end alone, so shadows have a speed of their own.
+    """
     found: dict[str, list[float]] = {}
     for path in store.root.glob(f"*/{EXPERIMENT}"):
         experiment, cost = _read(path), _read(path.parent / COST)
         if experiment.get("model") == model and "train_seconds" in cost:
             parts = experiment["epochs"] * experiment["data"]["members"]
-            seconds = (cost["train_seconds"] + cost["scoring_seconds"]) / parts
-            found.setdefault(experiment["method"]["name"], []).append(seconds)
+            shadow = experiment.get("shadow") is not None
+            seconds = cost["train_seconds"] + cost["scoring_seconds"] + (cost.get("attack_seconds", 0) if shadow else 0)
+            found.setdefault(experiment["method"]["name"] + SHADOW * shadow, []).append(seconds / parts)
     return {method: median(values) for method, values in found.items()}
 
 

@@ -59,6 +59,8 @@ class Witness:
     epoch: int
     background: Background = field(default_factory=Background)
     shadow_runs: Sequence[ShadowRun] = ()
+    asked: Sequence[Record] = ()
+    """All records that are asked about in this run, members and others."""
 
     @cached_property
     def answers(self) -> dict[str, TokenStats]:
@@ -103,12 +105,10 @@ class Witness:
         )
 
     def population(self, attack: Attack) -> list[Evidence]:
-        """The evidence on records that no model was trained on, where the attack reads it."""
-        if "population" not in attack.needs:
-            return []
-        return [
-            self.of(attack, record) for record in self.background.outsiders if text_key(record.text) in self.answers
-        ]
+        """What the attack is calibrated on: records that no model was trained on, or all those that are asked about."""
+        outsiders = self.background.outsiders if "population" in attack.needs else ()
+        peers = self.asked if "peers" in attack.needs else ()
+        return [self.of(attack, record) for record in (*outsiders, *peers) if text_key(record.text) in self.answers]
 
     def _continuations(self, attack: Attack, record: Record) -> Iterator[Generation]:
         for opening, decoding in attack.openings(record, self.background):
@@ -130,9 +130,10 @@ def ensure_scores(
 ) -> bool:
     """Add to the run's scores what is missing of these attacks on members and nonmembers; whether anything was."""
     splits, background = run.context.splits(seed), run.context.background(seed)
-    witnesses = [Witness(run, base, epoch, background, shadows) for epoch in epochs]
+    asked = splits.members + splits.nonmembers
+    witnesses = [Witness(run, base, epoch, background, shadows, asked) for epoch in epochs]
     everything = [one for attack in attacks for one in (attack, *attack.weaker())]
-    return score_records(everything, splits.members + splits.nonmembers, witnesses, members=len(splits.members))
+    return score_records(everything, asked, witnesses, members=len(splits.members))
 
 
 def ensure_poisoning(run: Run, measures: Sequence[PoisoningMeasure], records: Sequence[Record], epochs: range) -> bool:
@@ -145,7 +146,7 @@ def ensure_blind(context: Context, attacks: Sequence[FittedAttack], seed: int) -
     import pyarrow as pa
 
     splits, folder = context.splits(seed), context.split_folder(seed)
-    asked, of = splits.members + splits.nonmembers, context.background(seed).of
+    asked, of = splits.members + splits.nonmembers, context.scored
     known = _keys(_current(folder, SCORES, "attack", attacks), "attack")
     rows: list[dict[str, Any]] = []
     for attack in attacks:

@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from byrote._version import __version__
+from byrote.attacks.base import Attack
 from byrote.methods.base import Method
 from byrote.objectives.batching import out_of_memory
 from byrote.registry import Component
 from byrote.report.results import Results
 from byrote.report.write import write_report
 from byrote.runner import tables
-from byrote.runner.context import Context
+from byrote.runner.context import Context, Given
 from byrote.runner.controls import blind_attacks, positive_control
 from byrote.runner.environment import describe
 from byrote.runner.generations import cut_off
@@ -76,9 +77,11 @@ def run(
 class StudyRun:
     """One pass over a study's cells."""
 
-    def __init__(self, study: Study, folder: Path, out: Path, store: Store, progress: Progress) -> None:
+    def __init__(
+        self, study: Study, folder: Path, out: Path, store: Store, progress: Progress, given: Given | None = None
+    ) -> None:
         self.study, self.folder, self.out, self.progress = study, folder, out, progress
-        self.context = Context(study, folder, store, progress)
+        self.context = Context(study, folder, store, progress, given)
         self.base = BaseRun(self.context, study.base(model=self.context.model.fingerprint, data=self._data))
         self.cells: list[Cell] = []
         self.control: Cell | None = None
@@ -100,7 +103,9 @@ class StudyRun:
         self._write_splits()
         (self.out / ERRORS).unlink(missing_ok=True)
         for seed in study.seeds:
-            self._base_cell(seed, splits)
+            self.worked += ensure_blind(self.context, self.controls, seed)
+            if study.untuned:
+                self._base_cell(seed, splits)
         self._manifest(splits).write(self.out)
         self.control = positive_control(self)
         self._manifest(splits).write(self.out)
@@ -120,10 +125,8 @@ class StudyRun:
     def _base_cell(self, seed: int, splits: dict[int, Splits]) -> None:
         everything = tuple({record.id: record for part in splits.values() for record in part.all()}.values())
         prompts = {record.id: record for part in splits.values() for record in part.test}
-        context, scored = (
-            self.context,
-            [record for part in splits.values() for record in part.members + part.nonmembers],
-        )
+        context = self.context
+        scored = [record for part in splits.values() for record in part.members + part.nonmembers]
         self.worked += self.base.ensure_neighbours(scored, context.neighbours_read)
         wanted = Wanted(
             everything,
@@ -133,8 +136,7 @@ class StudyRun:
             gradients=[record for number in splits for record in context.gradients(number)],
         )
         self.worked += self.base.ensure(wanted)
-        self._score(self.base, seed, range(1))
-        self.worked += ensure_blind(self.context, self.controls, seed)
+        self._score(self.base, seed, range(1), self.study.attacks_of("membership"))
         self._poisoning(self.base, self.context.mislabelled(seed), range(1))
         self.cells.append(Cell(method="none", family="none", seed=seed, run_id=self.base.id, base_run_id=self.base.id))
 
@@ -165,7 +167,7 @@ class StudyRun:
             delta=None if privacy == "none" else privacy.delta_of(self.study.trained_members),
             seed=seed,
             run_id="",
-            base_run_id=self.base.id,
+            base_run_id=self.base.id if self.study.untuned else "",
         )
         try:
             return self._answer(cell, method, privacy, splits)
@@ -190,7 +192,12 @@ class StudyRun:
         tried = self._try_rates(method, privacy, cell, splits, rates) if len(rates) > 1 else []
         rate = best_rate(tried) if tried else rates[0]
         answer = self._trained(method, privacy, cell.seed, rate)
-        found = {"run_id": answer.id, "learning_rate": rate if trains(method) else None, "tried": tried}
+        found = {
+            "run_id": answer.id,
+            "family": answer.family,
+            "learning_rate": rate if trains(method) else None,
+            "tried": tried,
+        }
         cell = cell.model_copy(update=found)
         keep = study.keep == "all" or (study.keep == "adapters" and method.is_adapter)
         context = self.context
@@ -205,7 +212,9 @@ class StudyRun:
         self.worked += answer.ensure(splits, wanted)
         history = answer.history()
         shadows, failed = self._shadows(method, privacy, splits, cell.seed, rate)
-        self._score(answer, cell.seed, range(1, history["epochs"] + 1), shadows)
+        # Reasons are kept like scores: where shadows are to be tried again, their attacks wait for them.
+        attacks = [one for one in study.attacks_of("membership") if not failed or one.trainings <= len(shadows)]
+        self._score(answer, cell.seed, range(1, history["epochs"] + 1), attacks, shadows)
         self._poisoning(answer, self.context.mislabelled(cell.seed), range(1, history["epochs"] + 1))
         notes = [*history["notes"], *cut_off(answer, history["epochs"], splits.test)]
         nulls, missing = self._nulls(method, privacy, cell.seed, rate)
@@ -257,9 +266,11 @@ class StudyRun:
             found.append(ShadowRun(run, frozenset(record.id for record in run.records(splits))))
         return found, []
 
-    def _score(self, run: Run, seed: int, epochs: range, shadows: Sequence[ShadowRun] = ()) -> None:
+    def _score(
+        self, run: Run, seed: int, epochs: range, attacks: Sequence[Attack], shadows: Sequence[ShadowRun] = ()
+    ) -> None:
         splits = self.context.splits(seed)
-        self.worked += ensure_scores(run, self.study.attacks_of("membership"), seed, self.base, epochs, shadows)
+        self.worked += ensure_scores(run, attacks, seed, self.base, epochs, shadows)
         self.worked += ensure_utility(run, self.study.utility, splits, epochs)  # type: ignore[arg-type]
 
     def _poisoning(self, run: Run, records: Sequence[Record], epochs: range) -> None:
@@ -347,7 +358,7 @@ class StudyRun:
             warnings.append(f"{bad} bad rows were skipped, the first: {'; '.join(self.context.data.first_bad)}")
         if self.study.trust_remote_code:
             warnings.append("The model's repository was allowed to run its own code (trust_remote_code).")
-        return warnings
+        return warnings + list(self.context.given.notes if self.context.given is not None else ())
 
     def _relative_store(self) -> str:
         return os.path.relpath(self.context.store.root.resolve(), self.out.resolve())

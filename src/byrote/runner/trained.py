@@ -20,7 +20,7 @@ from byrote.runner.method_run import MethodRun
 from byrote.runner.one import COST, ENVIRONMENT, EXPERIMENT, HISTORY, Wanted, stats_name
 from byrote.runner.private_runs import privatiser_of
 from byrote.runner.weights import WEIGHTS, folder_bytes, keep_weights, kept_target
-from byrote.types import Diverged, Ledger, Record, Splits, StudyError, text_key
+from byrote.types import Diverged, Ledger, Record, Splits, text_key
 
 if TYPE_CHECKING:
     from torch import nn
@@ -213,18 +213,6 @@ class TrainedRun(MethodRun):
         for reason in privatiser.refused:
             self.context.progress.say(f"{self.label}: engine refused by the self-test: {reason}")
         return privatiser
-
-    def check_room(self, model: nn.Module, target: Target, splits: Splits) -> None:
-        """All methods and the base must read the same tokens of a text, so virtual tokens may not crowd any out."""
-        limit = getattr(model.config, "max_position_embeddings", None)
-        longest = max(len(example.ids) for example in target.encode(splits.all()))
-        longest = max(longest, *(target.longest_answer(splits.test, how) for how in self.context.decodings), 0)
-        longest = max(longest, self.longest_opening(target))
-        if limit is not None and longest + self.method.virtual_tokens > limit:
-            raise StudyError(
-                f"{self.method.name}: {self.method.virtual_tokens} virtual tokens and texts of {longest} tokens do "
-                f"not fit the model's {limit} positions. Set max_length: {limit - self.method.virtual_tokens}."
-            )
 
     def _plan(self) -> Plan:
         from byrote.training.loop import Plan

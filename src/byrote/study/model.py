@@ -132,6 +132,9 @@ class Study(Training):
     name: str = Field(min_length=1, max_length=100)
     question: str = "Which fine-tuning methods memorise their training records, and at what utility?"
     model: str = Field(min_length=1)
+    """The untuned model, from which every method starts."""
+    untuned: bool = True
+    """False in an audit where the tuned model has no untuned one beside it."""
     revision: str | None = None
     trust_remote_code: bool = False
     data: Data
@@ -232,6 +235,12 @@ class Study(Training):
                     added = sum(plant.added() for plant in given.data.get("plants", []))
                     _check_privacy(level, given.data["data"], added, given.data["batch_size"])
         return levels
+
+    @model_validator(mode="after")
+    def _starts_from_something(self) -> Study:
+        if not self.untuned and (tuning := [method.name for method in self.methods if trains(method)]):
+            raise ValueError(f"untuned: false is for audits; {tuning[0]} starts from an untuned model")
+        return self
 
     @model_validator(mode="after")
     def _something_to_run(self) -> Study:
@@ -360,7 +369,7 @@ class Experiment(Training):
     seed: int
     trains_on: Part = "members"
     """"test" for a private method's learning-rate trials, which may not touch the private records."""
-    shadow: int | None = None
+    shadow: int | None = Field(default=None, exclude_if=lambda number: number is None)  # others keep their identity
     """Which shadow model it is: one that is trained on half of the members and nonmembers, drawn at random."""
 
     @property

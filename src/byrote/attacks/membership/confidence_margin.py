@@ -25,6 +25,6 @@ class ConfidenceMargin(MembershipAttack):
 
     def score(self, evidence: Evidence) -> float:
         """Log-odds of the label, from the log-probabilities of all classes."""
-        right, others = label_and_others(evidence)
+        right, others = label_and_others(evidence.target)
         # Summed over the other classes: 1 - p(y) would be 0 in floating point where p(y) is near 1.
         return right - float(np.logaddexp.reduce(others))

@@ -25,7 +25,7 @@ class ModifiedEntropy(MembershipAttack):
 
     def score(self, evidence: Evidence) -> float:
         """Minus the modified entropy, in nats."""
-        right, others = label_and_others(evidence)
+        right, others = label_and_others(evidence.target)
         # log(1 - p) by log1p, and bounded where p rounds to 1.
         doubt = np.log1p(-np.minimum(np.exp(others), 1 - 1e-12))
         return float(-np.expm1(right) * right + (np.exp(others) * doubt).sum())

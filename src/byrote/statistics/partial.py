@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from byrote.audit.groups import Grouping
-from byrote.audit.interval import newcombe, t_quantile
-from byrote.audit.roc import as_scores, missing, roc_curve, unresolved
+from byrote.statistics.groups import Grouping
+from byrote.statistics.interval import newcombe, t_quantile
+from byrote.statistics.roc import as_scores, missing, roc_curve, unresolved
 from byrote.types import Estimate, Floats
 
 FEW = 5  # fewer members (or nonmembers kept) than this out of order, and Newcombe takes over

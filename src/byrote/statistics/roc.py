@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from byrote.audit.interval import binomial_range, clopper_pearson
+from byrote.statistics.interval import binomial_range, clopper_pearson
 from byrote.types import Estimate, Floats
 
 SAME_SCORES = "every score is the same, so nothing can be ranked"

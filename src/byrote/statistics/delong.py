@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from byrote.audit.groups import Grouping
-from byrote.audit.interval import newcombe, normal_quantile
-from byrote.audit.roc import as_scores, auc, missing, placements
+from byrote.statistics.groups import Grouping
+from byrote.statistics.interval import newcombe, normal_quantile
+from byrote.statistics.roc import as_scores, auc, missing, placements
 from byrote.types import Estimate, Floats
 
 EDGE = 0.02  # an AUC this close to 0 or 1 is left to Newcombe

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from byrote.audit.interval import t_quantile, too_few, units_of
+from byrote.statistics.interval import t_quantile, too_few, units_of
 from byrote.types import Estimate, Floats
 
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from byrote.audit.groups import Grouping
-from byrote.audit.interval import difference_of_estimates, rate_estimate
-from byrote.audit.roc import as_scores, missing
+from byrote.statistics.groups import Grouping
+from byrote.statistics.interval import difference_of_estimates, rate_estimate
+from byrote.statistics.roc import as_scores, missing
 from byrote.types import Estimate, Floats
 
 FEWEST = 4  # groups a side: two to choose the threshold on, two to judge with it

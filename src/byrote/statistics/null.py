@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from byrote.audit.groups import Grouping
-from byrote.audit.roc import as_scores, auc, missing
+from byrote.statistics.groups import Grouping
+from byrote.statistics.roc import as_scores, auc, missing
 from byrote.types import Floats
 
 CHUNK = 200  # permutations held in memory at once

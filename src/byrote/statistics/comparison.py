@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from byrote.audit.interval import normal_quantile, t_quantile
+from byrote.statistics.interval import normal_quantile, t_quantile
 from byrote.types import Estimate
 
 SPREAD_OF_SEEDS = "t-over-seeds"

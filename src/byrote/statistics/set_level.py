@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from byrote.audit.interval import units_of
-from byrote.audit.roc import as_scores
+from byrote.statistics.interval import units_of
+from byrote.statistics.roc import as_scores
 from byrote.types import Estimate, Floats
 
 

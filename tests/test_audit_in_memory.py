@@ -1,0 +1,153 @@
+"""`byrote.audit` on objects in memory: the same numbers, and nothing of theirs changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig
+
+import byrote
+from audit_cases import (
+    LORA,
+    MEMBERS,
+    NONMEMBERS,
+    audit_folder,
+    base_of,
+    by_definition,
+    check,
+    in_list,
+    naive,
+    scores,
+    state_of,
+    tuned_by_hand,
+    unchanged,
+)
+from byrote.methods.base import Method, NotForThisModel
+from byrote.methods.bottleneck import know_bottleneck
+from byrote.models.tuned import InMemory, changes_its_base, find_adapter, put_on, twin_of
+from byrote.registry import discover
+from byrote.types import StudyError
+from conftest import make_model, make_tokenizer
+from small_study import count_work, leave_out_what_is_slow
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base model, the records in files, and an adapter that was trained by hand."""
+    place = audit_folder(tmp_path_factory.mktemp("audit"))
+    tuned_by_hand(place, LoraConfig(**LORA), epochs=4).save_pretrained(place / "adapter")
+    return place
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    leave_out_what_is_slow(monkeypatch)
+
+
+ADAPTERS = [name for name, kind in discover("method").items() if issubclass(kind, Method) and kind.is_adapter]
+
+
+@pytest.mark.parametrize("method", ADAPTERS)
+def test_every_kind_of_adapter_comes_back_and_goes_off(folder: Path, tmp_path: Path, method: str) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        try:
+            model: Any = discover("method")[method]().attach(base_of(folder)).model  # type: ignore[attr-defined]
+        except NotForThisModel as reason:
+            pytest.skip(str(reason))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.requires_grad:
+                    parameter.add_(torch.randn_like(parameter) * 0.02)
+    model.eval().save_pretrained(tmp_path / "adapter", save_embedding_layers=False)
+    know_bottleneck()
+    adapter = find_adapter(str(tmp_path / "adapter"))
+    loaded = put_on(base_of(folder), adapter, "here")
+    losses = [naive(model, text) for text in MEMBERS[:3]]
+    before = state_of(model)
+    twin = InMemory(model, make_tokenizer()).load(dtype="float32", device="cpu")
+    off = InMemory(model, make_tokenizer(), untuned=True).load(dtype="float32", device="cpu")
+    for text, loss in zip(MEMBERS, losses, strict=False):
+        assert naive(loaded, text) == pytest.approx(loss, abs=1e-5)
+        assert naive(twin, text) == pytest.approx(loss, abs=1e-5)
+        assert abs(naive(off, text) - naive(base_of(folder), text)) < 1e-5 or changes_its_base(model)
+    unchanged(before, state_of(model))
+    trained = {name for name, one in model.named_parameters() if one.requires_grad}
+    for other in (loaded, twin):
+        wanting = {name for name, one in other.named_parameters() if one.requires_grad}
+        # P-tuning keeps the embeddings that its network made, and not the network.
+        assert trained <= wanting or (method == "p-tuning" and wanting)
+        assert not wanting & {f"base_model.model.{name}" for name, _ in base_of(folder).named_parameters()}
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_a_model_in_memory_is_left_as_it_was(folder: Path, merged: bool) -> None:
+    model = tuned_by_hand(folder, LoraConfig(**LORA, lora_dropout=0.5))
+    ids = torch.tensor([make_tokenizer()(MEMBERS[0])["input_ids"]])
+    model(input_ids=ids, labels=ids).loss.backward()
+    if merged:
+        model.merge_adapter()
+    wanted = by_definition(folder, model, in_list)
+    model.train()
+    model.base_model.model.model.layers[0].eval()
+    before = state_of(model)
+    results = byrote.audit(model, MEMBERS, NONMEMBERS, tokenizer=make_tokenizer())
+    unchanged(before, state_of(model))
+    check(scores(results, "loss"), wanted["loss"])
+    check(scores(results, "reference"), wanted["reference"])
+    assert results.manifest.model == (
+        str(folder / "model") if merged else "LlamaForCausalLM in memory, its adapter switched off"
+    )
+
+
+def test_bases_in_memory(folder: Path) -> None:
+    model, tokenizer = tuned_by_hand(folder, LoraConfig(**LORA)), make_tokenizer()
+    wanted = by_definition(folder, model, in_list)["reference"]
+    for base in (base_of(folder), folder / "model"):
+        found = byrote.audit(model, MEMBERS, NONMEMBERS, tokenizer=tokenizer, base=base, attacks=["reference"])
+        check(scores(found, "reference"), wanted)
+    model.peft_config["default"].base_model_name_or_path = "nobody/knows"
+    found = byrote.audit(model, MEMBERS, NONMEMBERS, tokenizer=tokenizer, attacks=["reference"])
+    check(scores(found, "reference"), wanted)
+    assert any("nobody/knows is not here to check" in warning for warning in found.warnings)
+    model.peft_config["default"].init_lora_weights = "olora"
+    found = byrote.audit(model, MEMBERS, NONMEMBERS, tokenizer=tokenizer, attacks=["loss"])
+    assert any("does not give back nobody/knows" in warning for warning in found.warnings)
+    assert not [row for row in found.rows if row.method == "none" and row.name == "loss"]
+    with pytest.raises(StudyError, match="No attack is left"):
+        byrote.audit(model, MEMBERS, NONMEMBERS, tokenizer=tokenizer, base=None, attacks=["reference"])
+
+
+def test_a_run_in_memory_is_known_by_its_weights(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokenizer = tuned_by_hand(folder, LoraConfig(**LORA)), make_tokenizer()
+    one = InMemory(model, tokenizer).fingerprint
+    tokenizer(MEMBERS, padding=True)
+    assert InMemory(twin_of(model), tokenizer).fingerprint == one
+    byrote.audit(model, MEMBERS, NONMEMBERS, tokenizer=tokenizer, out=tmp_path / "out")
+    work = count_work(monkeypatch)
+    byrote.audit(model, MEMBERS, NONMEMBERS, tokenizer=tokenizer, base=None, store=tmp_path / "out" / "runs")
+    byrote.audit(model, MEMBERS, NONMEMBERS, tokenizer=tokenizer, base=base_of(folder), out=tmp_path / "out")
+    before = work["texts"]
+    with torch.no_grad():
+        next(p for n, p in model.named_parameters() if "lora_B" in n)[0, 0] += 1e-3
+    assert InMemory(model, tokenizer).fingerprint != one
+    byrote.audit(model, MEMBERS, NONMEMBERS, tokenizer=tokenizer, base=base_of(folder), out=tmp_path / "out")
+    assert work["texts"] - before >= 60
+
+
+def test_what_is_no_language_model_is_refused(folder: Path) -> None:
+    from conftest import make_classifier
+
+    for model, said in ((make_classifier("llama"), "not a causal"), (torch.nn.Linear(2, 2), "not a transformers")):
+        with pytest.raises(StudyError, match=said):
+            byrote.audit(model, MEMBERS, NONMEMBERS, tokenizer=make_tokenizer())  # type: ignore[arg-type]
+    with pytest.raises(StudyError, match="give tokenizer="):
+        byrote.audit(make_model("llama"), MEMBERS, NONMEMBERS)
+    for members, said in (("one text", "no such|not a source"), (["a", 3], r"members\[1\] is a int"), ([" "], "empty")):
+        with pytest.raises(StudyError, match=said):
+            byrote.audit(make_model("llama"), members, NONMEMBERS, tokenizer=make_tokenizer())  # type: ignore[arg-type]
