@@ -155,6 +155,10 @@ class Attack(Component):
         """True where the null is 0.5 by construction, so that the untuned base model is not attacked to measure it."""
         return self.compares_with_base  # the base model ties with itself
 
+    def parts(self) -> Sequence[Attack]:
+        """The attacks that it is made of."""
+        return ()
+
     @property
     def neighbours_read(self) -> int:
         """How many neighbours of a record it reads."""
