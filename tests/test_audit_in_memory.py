@@ -14,6 +14,7 @@ from audit_cases import (
     LORA,
     MEMBERS,
     NONMEMBERS,
+    POPULATION,
     audit_folder,
     base_of,
     by_definition,
@@ -25,6 +26,7 @@ from audit_cases import (
     tuned_by_hand,
     unchanged,
 )
+from byrote.attacks.base import Attack
 from byrote.methods.base import Method, NotForThisModel
 from byrote.methods.bottleneck import know_bottleneck
 from byrote.models.tuned import InMemory, changes_its_base, find_adapter, put_on, twin_of
@@ -155,3 +157,24 @@ def test_what_is_no_language_model_is_refused(folder: Path) -> None:
     ):
         with pytest.raises(StudyError, match=said):
             byrote.audit(make_model("llama"), members, NONMEMBERS, tokenizer=make_tokenizer())  # type: ignore[arg-type]
+
+
+def test_every_attack_is_made_or_says_why_not(folder: Path) -> None:
+    """Gradients, neighbours, continuations and prefixes among them; the model stays as it was."""
+    kinds = [kind for kind in discover("attack").values() if issubclass(kind, Attack) and kind.kind == "membership"]
+    attacks = [kind() for kind in kinds if kind.reads != "labels" and not kind.blind]
+    model = tuned_by_hand(folder, LoraConfig(**LORA, lora_dropout=0.5))
+    model.train()
+    before = state_of(model)
+    some = {"tokenizer": make_tokenizer(), "attacks": attacks, "population": POPULATION}
+    results = byrote.audit(model, MEMBERS[:12], NONMEMBERS[:12], **some)  # type: ignore[arg-type]
+    unchanged(before, state_of(model))
+    table = results.scores()
+    tuned = table[table["method"] == "tuned"]
+    left_out = {one.name for one in attacks if f"The attack {one.name} was left out" in " ".join(results.warnings)}
+    assert {one.name for one in attacks if one.trainings} == left_out
+    assert set(tuned["attack"]) == {one.name for one in attacks} - left_out
+    for name, rows in tuned.groupby("attack"):
+        silent = rows["score"].isna() & (rows["reason"] == "")
+        assert not silent.any() and not rows["reason"].str.contains("the attack failed").any(), name
+    assert {"loss", "reference", "zlib"} <= set(tuned[tuned["score"].notna()]["attack"])
