@@ -104,6 +104,7 @@ class Evidence:
         return stats
 
 
+NOT_FINITE = "the model gives a log-probability that is not finite"
 LEAST_LOSS = 1e-6
 """Nats per token: a ratio of losses is taken of no less, so that a text which is known by heart has one too."""
 
@@ -242,6 +243,7 @@ def score_all(
         return Scores(values, (reason_of(error),) * len(evidence))
     for index, one in enumerate(evidence):
         try:
+            need_numbers(one)
             # inf - inf gives NaN, which is reported below; numpy's warning would name no record.
             with np.errstate(invalid="ignore", over="ignore"):
                 value = float(score(one))
@@ -251,8 +253,15 @@ def score_all(
         if math.isfinite(value):
             values[index] = value
         else:
-            reasons[index] = f"the score is {value}: the model gives a log-probability that is not finite"
+            reasons[index] = f"the score is {value}: {NOT_FINITE}"
     return Scores(values, tuple(reasons))
+
+
+def need_numbers(evidence: Evidence) -> None:
+    """Raises Unscorable where a model gives no number at all: sorted or compared, a NaN would pass unseen."""
+    said = (evidence.target, evidence.base, *evidence.answers.values(), *evidence.base_answers.values())
+    if any(stats is not None and np.isnan(stats.log_prob).any() for stats in said):
+        raise Unscorable(f"a log-probability is not a number: {NOT_FINITE}")
 
 
 def reason_of(error: Exception) -> str:
