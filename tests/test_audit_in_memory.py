@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig
+from peft import LoraConfig, get_peft_model
 
 import byrote
 from audit_cases import (
@@ -31,7 +32,7 @@ from byrote.methods.base import Method, NotForThisModel
 from byrote.methods.bottleneck import know_bottleneck
 from byrote.models.tuned import InMemory, changes_its_base, find_adapter, put_on, twin_of
 from byrote.registry import discover
-from byrote.types import StudyError
+from byrote.types import ByroteError, StudyError
 from conftest import make_model, make_tokenizer
 from small_study import count_work, leave_out_what_is_slow
 
@@ -117,6 +118,44 @@ def test_bases_in_memory(folder: Path) -> None:
     assert not [row for row in found.rows if row.method == "none" and row.name == "loss"]
     with pytest.raises(StudyError, match="No attack is left"):
         byrote.audit(model, MEMBERS, NONMEMBERS, tokenizer=tokenizer, base=None, attacks=["reference"])
+
+
+def test_a_base_that_is_the_tuned_model_is_refused(folder: Path, tmp_path: Path) -> None:
+    tokenizer, base = make_tokenizer(), base_of(folder)
+    with torch.random.fork_rng():
+        torch.manual_seed(6)
+        model: Any = get_peft_model(base, LoraConfig(**LORA, init_lora_weights=False))
+    some: Any = {"tokenizer": tokenizer, "attacks": ["loss"]}
+    with pytest.raises(StudyError, match=r'shares its modules.*base="auto"'):
+        byrote.audit(model, MEMBERS, NONMEMBERS, base=base, **some)
+    with pytest.raises(StudyError, match=r'has an adapter in its layers.*base="auto"'):
+        byrote.audit(base_of(folder), MEMBERS, NONMEMBERS, base=base, **some)
+    whole = copy.deepcopy(model).merge_and_unload()
+    whole.save_pretrained(tmp_path / "whole")
+    tokenizer.save_pretrained(tmp_path / "whole")
+    same = "the tuned model and the base say the same of every text"
+    with torch.no_grad():
+        twin = copy.deepcopy(whole)
+        twin.model.embed_tokens.weight[-1] += 1e-9  # other bytes, and no other numbers
+    for other in (twin, tmp_path / "whole"):
+        for _ in range(2):  # what is in the store already is refused too
+            with pytest.raises(ByroteError, match=same):
+                byrote.audit(whole, MEMBERS, NONMEMBERS, base=other, out=tmp_path / "out", **some)
+    nothing = tuned_by_hand(folder, LoraConfig(**LORA), epochs=0)
+    nothing.save_pretrained(tmp_path / "nothing")
+    with pytest.raises(ByroteError, match=same):
+        byrote.audit(tmp_path / "nothing", MEMBERS, NONMEMBERS, attacks=["loss"])
+    assert byrote.audit(whole, MEMBERS, NONMEMBERS, base=folder / "model", **some).rows
+
+
+def test_the_precision_in_memory_is_told(folder: Path) -> None:
+    some: Any = {"tokenizer": make_tokenizer(), "attacks": ["loss"]}
+    half, narrow = base_of(folder).to(torch.float16), base_of(folder).to(torch.bfloat16)
+    with pytest.raises(StudyError, match=r"is in float16.*model\.float"):
+        byrote.audit(half, MEMBERS, NONMEMBERS, **some)
+    with pytest.raises(StudyError, match="in bfloat16 and its base in float32"):
+        byrote.audit(narrow, MEMBERS, NONMEMBERS, base=base_of(folder), **some)
+    assert byrote.audit(narrow, MEMBERS, NONMEMBERS, **some).manifest.study["dtype"] == "bfloat16"
 
 
 def test_a_run_in_memory_is_known_by_its_weights(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
