@@ -230,7 +230,11 @@ def test_what_is_no_language_model_is_refused(folder: Path) -> None:
             byrote.audit(model, MEMBERS, NONMEMBERS, tokenizer=make_tokenizer())  # type: ignore[arg-type]
     with pytest.raises(StudyError, match="give tokenizer="):
         byrote.audit(make_model("llama"), MEMBERS, NONMEMBERS)
-    for members, said in (("one text", "no such|not a source"), (["a", 3], r"members\[1\] is a int"), ([" "], "empty")):
+    for members, said in (
+        ("one text", "no such|not a source"),
+        (["a", 3], r"members\[1\]' is '3' \(a int\)"),
+        ([" "], "empty"),
+    ):
         with pytest.raises(StudyError, match=said):
             byrote.audit(make_model("llama"), members, NONMEMBERS, tokenizer=make_tokenizer())  # type: ignore[arg-type]
 

@@ -100,10 +100,11 @@ class Evidence:
         if stats is None:
             raise Unscorable("the model was not asked what this attack needs")
         if not len(stats) and query.context and len(self.target):
-            raise Unscorable("the texts before it and the text itself do not fit the model's positions")
+            raise Unscorable("the texts before it and the text itself do not fit the model's positions: show it fewer")
         return stats
 
 
+NOT_FINITE = "the model gives a log-probability that is not finite"
 LEAST_LOSS = 1e-6
 """Nats per token: a ratio of losses is taken of no less, so that a text which is known by heart has one too."""
 
@@ -154,6 +155,10 @@ class Attack(Component):
     def null_is_stated(self) -> bool:
         """True where the null is 0.5 by construction, so that the untuned base model is not attacked to measure it."""
         return self.compares_with_base  # the base model ties with itself
+
+    def parts(self) -> Sequence[Attack]:
+        """The attacks that it is made of."""
+        return ()
 
     @property
     def neighbours_read(self) -> int:
@@ -241,6 +246,7 @@ def score_all(
         return Scores(values, (reason_of(error),) * len(evidence))
     for index, one in enumerate(evidence):
         try:
+            need_numbers(one)
             # inf - inf gives NaN, which is reported below; numpy's warning would name no record.
             with np.errstate(invalid="ignore", over="ignore"):
                 value = float(score(one))
@@ -250,8 +256,15 @@ def score_all(
         if math.isfinite(value):
             values[index] = value
         else:
-            reasons[index] = f"the score is {value}: the model gives a log-probability that is not finite"
+            reasons[index] = f"the score is {value}: {NOT_FINITE}"
     return Scores(values, tuple(reasons))
+
+
+def need_numbers(evidence: Evidence) -> None:
+    """Raises Unscorable where a model gives no number at all: sorted or compared, a NaN would pass unseen."""
+    said = (evidence.target, evidence.base, *evidence.answers.values(), *evidence.base_answers.values())
+    if any(stats is not None and np.isnan(stats.log_prob).any() for stats in said):
+        raise Unscorable(f"a log-probability is not a number: {NOT_FINITE}")
 
 
 def reason_of(error: Exception) -> str:

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from byrote.attacks.base import Attack, Evidence, reason_of
+from byrote.attacks.base import NOT_FINITE, Attack, Evidence, need_numbers, reason_of
 from byrote.types import Floats, Scores, Unscorable
 
 Bools = NDArray[np.bool_]
@@ -94,10 +94,11 @@ def score_set(attack: FittedAttack, evidence: Sequence[Evidence], is_member: Seq
 
 
 def _features(attack: FittedAttack, evidence: Evidence) -> Floats:
+    need_numbers(evidence)
     with np.errstate(invalid="ignore", over="ignore"):
         row = np.asarray(attack.features(evidence), dtype=np.float64)
     if not np.isfinite(row).all():
-        raise Unscorable("a feature is not finite: the model gives a log-probability that is not finite")
+        raise Unscorable(f"a feature is not finite: {NOT_FINITE}")
     return row
 
 

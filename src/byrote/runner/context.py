@@ -28,7 +28,7 @@ from byrote.runner.neighbours import read_neighbours
 from byrote.runner.progress import Progress
 from byrote.store import RunFolder, Store, identity
 from byrote.study import Study
-from byrote.study.model import RECIPE
+from byrote.study.experiment import RECIPE
 from byrote.types import Decoding, Query, Record, Splits, StudyError, text_key
 from byrote.utility.generated import Generated
 
