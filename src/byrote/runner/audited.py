@@ -20,7 +20,7 @@ from byrote.models.tuned import (
     is_merged,
     tokenizer_beside,
 )
-from byrote.study.model import Training
+from byrote.study.experiment import Training
 from byrote.types import Record, Splits, StudyError
 
 if TYPE_CHECKING:
