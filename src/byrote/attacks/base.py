@@ -167,6 +167,9 @@ class Attack(Component):
 
     of_sets: ClassVar[bool] = False
     """Whether it is asked about the whole set too: then the report gives a p-value beside the rest."""
+    learns: ClassVar[bool] = False
+    """Whether it is fitted to the split. Its null is stated only where that was drawn at random: where it is told,
+    whatever else differs between the sides is learned too, and the untuned base model is attacked to measure that."""
     blind: ClassVar[bool] = False
     """Whether it is a control that reads the records and no model: then it is run once, for every study."""
     least_tokens: ClassVar[int] = 1

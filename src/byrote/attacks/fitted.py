@@ -19,6 +19,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,12 +42,16 @@ class FittedAttack(Attack):
     reasons and order are the work of `score_set`, so that no subclass can score a record that it has seen.
     """
 
+    learns: ClassVar[bool] = True
     folds: int = Field(5, ge=3, le=100, description="parts of the records, each scored by a model of its own")
     seed: int = Field(0, ge=0, lt=2**32, description="of the folds, and of whatever is random in the fit")
 
     @property
     def null_is_stated(self) -> bool:
-        """True: on a model that never saw the members, what is fitted to one part of them says nothing of another."""
+        """True: on a model that never saw the members, what is fitted to one part of them says nothing of another.
+
+        That is so of a split drawn at random (see `learns`).
+        """
         return True
 
     @abstractmethod

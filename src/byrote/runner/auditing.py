@@ -152,7 +152,7 @@ def do_audit(
 ) -> Results:
     """Score, attack and report one tuned model. Raises ByroteError where it cannot be scored."""
     data, splits = told(parts)
-    attacks, left_out = _attacks(settings["attacks"], choice.untuned)
+    attacks, said = _attacks(settings["attacks"], choice.untuned)
     study = study_from(
         {
             "name": out.resolve().name or "audit",
@@ -176,7 +176,7 @@ def do_audit(
         },
         "the audit",
     )
-    given = Given(choice.tuned, data, splits, choice.base, (*choice.notes, *left_out))
+    given = Given(choice.tuned, data, splits, choice.base, (*choice.notes, *said))
     results = _run(study, out, store, given, progress or Progress())
     if results.failed:
         raise ByroteError(results.failed[0].error)
@@ -194,18 +194,21 @@ def _compares(attack: Component) -> bool:
 
 
 def _attacks(asked: Sequence[Any] | None, untuned: bool) -> tuple[list[Component], list[str]]:
-    """The attacks that can be made, and a sentence on each that cannot. Raises StudyError where none can."""
+    """The attacks that can be made, and a sentence on each that cannot, or can with a doubt. Raises StudyError."""
     found = [one if isinstance(one, Component) else make("attack", one) for one in asked or ATTACKS["tokens"]]
-    made, left_out = [], []
+    made, said = [], []
     for attack in found:
         if not untuned and _compares(attack):
-            left_out.append(f"The attack {attack.name} was left out: it compares with an untuned model.")
+            said.append(f"The attack {attack.name} was left out: it compares with an untuned model.")
         elif isinstance(attack, Attack) and attack.trainings:
-            left_out.append(
-                f"The attack {attack.name} was left out: it trains shadow models, and an audit trains nothing."
-            )
+            said.append(f"The attack {attack.name} was left out: it trains shadow models, and an audit trains nothing.")
         else:
             made.append(attack)
+            if not untuned and isinstance(attack, Attack) and attack.learns and not attack.blind:
+                said.append(
+                    f"The null 0.5 of {attack.name} is an assumption: it learns whatever differs between these members "
+                    "and nonmembers, and no untuned model was there to measure that on."
+                )
     if not made:
-        raise StudyError(" ".join([*left_out, "No attack is left: give --base, or other attacks."]))
-    return made, left_out
+        raise StudyError(" ".join([*said, "No attack is left: give --base, or other attacks."]))
+    return made, said

@@ -63,6 +63,10 @@ class Context:
                 "tuned: a study draws its members itself, which says nothing of what this model was trained on. "
                 "Use `byrote audit`, which takes members and nonmembers from you"
             )
+        if given is None and not study.untuned:
+            raise StudyError(
+                "untuned: false is for audits alone: a study's numbers are compared with its untuned model"
+            )
         self.model = self._untuned_model(folder)
         self.data = self._load_data(folder) if given is None else given.data
         self._drawn: dict[int, Splits] = {}

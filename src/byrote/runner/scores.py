@@ -178,7 +178,7 @@ def score_records(
             epoch = witness.epoch
             if (
                 attack.blind
-                or (epoch == 0 and attack.null_is_stated)
+                or (epoch == 0 and attack.null_is_stated and not (attack.learns and run.context.given is not None))
                 or (attack.at_the_end and witness is not witnesses[-1])
             ):
                 continue

@@ -48,6 +48,8 @@ class ContrastiveRecall(MembershipAttack):
         loss = evidence.target.loss
         queries = self.queries(evidence.record, evidence.background)
         if not queries:
+            if not evidence.background.outsiders:
+                raise Unscorable("there is no record to show: con-recall needs validation or test records")
             raise Unscorable("it is, or shares a group with, one of the members that this attacker knows already")
         behind_others, behind_members = (evidence.answer(query).loss for query in queries)
         return (behind_others - self.gamma * behind_members) / max(loss, LEAST_LOSS)
