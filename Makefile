@@ -20,8 +20,9 @@ lint: $(VENV)/.dev
 types: $(VENV)/.dev
 	$(BIN)/mypy
 
+# Two at a time, a file's tests together: its fixtures are made once, and a test's threads do not fight for cores.
 tests: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 # torch comes first and by its exact version: left to a range, pip may fetch gigabytes of GPU libraries.
 $(VENV)/.installed: pyproject.toml constraints.txt

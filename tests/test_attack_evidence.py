@@ -80,8 +80,9 @@ def test_members_that_are_known_are_not_scored_and_neither_are_their_copies() ->
         assert "knows already" in scores.reasons[0]
     others = [record for record in INSIDERS if record not in known]
     assert all(attack.queries(record, background) for record in others)
-    scores = score_all(Recall(), [Evidence(others[0], stats([-1.0]))])
-    assert "needs validation or test records" in scores.reasons[0]
+    for one_of in (Recall(), attack):
+        scores = score_all(one_of, [Evidence(others[0], stats([-1.0]), background=Background((), INSIDERS))])
+        assert "needs validation or test records" in scores.reasons[0]
 
 
 def test_neighbourhood_and_spv_mia_compare_losses_around_the_text() -> None:

@@ -252,6 +252,8 @@ def test_a_study_does_not_take_a_tuned_model(folder: Path, tmp_path: Path) -> No
         run(study_of(folder, methods=["tuned"]), tmp_path)
     with pytest.raises(ValueError, match="starts from an untuned model"):
         study_of(folder, untuned=False)
+    with pytest.raises(StudyError, match="untuned: false is for audits alone"):
+        run(study_of(folder, untuned=False, methods=["in-context"], positive_control=False), tmp_path)
 
 
 class Shadowed(MembershipAttack):

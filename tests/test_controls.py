@@ -103,3 +103,18 @@ def test_over_fitted_members_are_seen_or_the_attack_is_said_to_see_nothing(folde
 def test_no_control_where_no_membership_attack_is_asked_for(folder: Path, tmp_path: Path) -> None:
     results = run(study_of(folder, epochs=1, attacks=[], positive_control=True), tmp_path)
     assert results.manifest.controls == [] and results.manifest.positive_control is None
+
+
+def test_no_control_that_undoes_the_privacy_of_a_study(folder: Path, tmp_path: Path) -> None:
+    private = {"noise_multiplier": 1.0, "expected_batch_size": 4}
+    study = study_of(folder, epochs=1, privacy=[private], positive_control=True)
+    assert study.control() is None
+    assert study_of(folder, privacy=["none", private], positive_control=True).control() is not None
+    assert any(line.startswith("No positive control") for line in run(study, tmp_path).controls)
+
+
+def test_shadow_models_of_copied_members_are_refused(folder: Path) -> None:
+    plants = [{"name": "duplicates", "copies": [1, 4], "members": 2}]
+    with pytest.raises(ValueError, match=r"null is not 0\.5 where members are repeated"):
+        study_of(folder, plants=plants, attacks=["loss", {"name": "lira", "shadows": 2}])
+    assert study_of(folder, plants=plants, attacks=["loss"]).plants

@@ -14,7 +14,7 @@ from byrote.report.results import Results
 from byrote.runner.study import default_folder, run
 from byrote.store import Store, identity
 from byrote.study import Experiment, Study
-from byrote.study.model import Training as Settings
+from byrote.study.experiment import Training as Settings
 from byrote.study.privacy import Privacy
 from conftest import make_model
 from small_study import (

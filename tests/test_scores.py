@@ -9,7 +9,9 @@ import pytest
 
 from byrote.attacks.base import Evidence, score_all
 from byrote.attacks.membership.loss import Loss
+from byrote.registry import make
 from byrote.runner import scores, tables
+from byrote.runner.scores import made_by
 from byrote.runner.study import run
 from byrote.store import Manifest
 from byrote.types import Record
@@ -88,3 +90,21 @@ def test_stored_bytes_are_those_of_the_files_that_were_kept(folder: Path, tmp_pa
     assert "stored_bytes" not in full.read_json("cost.json")  # nothing was kept
     kept = sum(path.stat().st_size for path in (lora.path / "weights").rglob("*") if path.is_file())
     assert lora.read_json("cost.json")["stored_bytes"] == kept > 0
+
+
+def test_scores_are_made_anew_when_what_an_attack_borrows_is_mended(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("spv-mia", "neighbourhood", "ensemble", "dataset-inference", "loss", "zlib", "min-k")
+    before = {name: made_by(make("attack", name)) for name in names}
+    real = inspect.getsource
+
+    def mended(of: object) -> str:
+        name = getattr(of, "__name__", "")
+        return real(of) + ("# mended" if name.endswith(("neighbourhood", "membership.loss")) else "")  # type: ignore[arg-type]
+
+    monkeypatch.setattr(inspect, "getsource", mended)
+    made_by.cache_clear()
+    try:
+        changed = {name for name in names if made_by(make("attack", name)) != before[name]}
+    finally:
+        made_by.cache_clear()
+    assert changed == {"spv-mia", "neighbourhood", "ensemble", "dataset-inference", "loss"}

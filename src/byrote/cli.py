@@ -129,7 +129,7 @@ def audit(
     completion
         The column of the completion.
     attacks
-        Names of membership attacks (`byrote list attacks`). Default: loss reference zlib min-k min-k++.
+        Names of membership attacks (`byrote list attacks`). Default: those of a study of text.
     max_length
         Longer texts are cut to so many tokens.
     dtype

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from byrote.objectives.batching import out_of_memory, pack
-from byrote.objectives.lm import TOLERANCE, Decoder
+from byrote.objectives.lm import TOLERANCE, Decoder, furthest
 from byrote.types import ByroteError, Decoding
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ CPU_TOKENS, GPU_TOKENS = 4096, 65536
 """Tokens of a batch, prompts and what may follow: they bound the keys and values that are kept."""
 PROBED = 8
 """Tokens of one prompt that are read one by one, to see that the model's cache is exact."""
+NO_TOKEN = -1
+"""Stands at the end of an answer where the model gives no probabilities to choose a token by."""
 HALF_TOLERANCE = 2**-4
 """Of the largest logit in bfloat16: SmolLM2-135M differs by 2% from itself, since its sums run in another order."""
 
@@ -49,7 +51,7 @@ def generate(
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> list[tuple[int, ...]]:
     """The tokens that follow each prompt: up to `decoding.max_new_tokens` and its room, or up to a stop token,
-    which is the last one then.
+    which is the last one then; NO_TOKEN stops likewise.
 
     The same prompt gives the same tokens in any company, save where two are as likely to rounding. Out of memory
     halves the batches and goes on.
@@ -100,7 +102,8 @@ def _together(
         for at, token in zip(choosing, chosen, strict=True):
             prompt, text = prompts[rows[at]], texts[rows[at]]
             text.append(token)
-            if token in stops or len(text) - len(prompt.ids) == min(prompt.room, decoding.max_new_tokens):
+            most = min(prompt.room, decoding.max_new_tokens)
+            if token in stops or token == NO_TOKEN or len(text) - len(prompt.ids) == most:
                 ended.add(at)
         if len(ended) == len(rows):
             return [tuple(text[len(prompt.ids) :]) for prompt, text in zip(prompts, texts, strict=True)]
@@ -112,11 +115,19 @@ def _together(
 
 
 def choose(logits: torch.Tensor, decoding: Decoding, draws: Iterable[np.random.Generator]) -> list[int]:
-    """One token for each row of logits (B, V): the likeliest, or the one that a number from its own generator draws."""
+    """One token for each row of logits (B, V): the likeliest, or the one that a number from its own generator draws;
+    NO_TOKEN where a logit is not a number, or none is above minus infinity.
+    """
+    top = logits.amax(1)  # a NaN where there is one
+    usable = top.isfinite().tolist()
+    logits = logits.where(top.isfinite()[:, None], 0.0)
+    chosen = logits.argmax(1).tolist() if not decoding.do_sample else _drawn(logits, decoding, draws)
+    return [int(token) if able else NO_TOKEN for token, able in zip(chosen, usable, strict=True)]
+
+
+def _drawn(logits: torch.Tensor, decoding: Decoding, draws: Iterable[np.random.Generator]) -> list[int]:
     import torch
 
-    if not decoding.do_sample:
-        return [int(token) for token in logits.argmax(1).tolist()]
     likely, order = (logits.double() / decoding.temperature).softmax(1).sort(dim=1, descending=True, stable=True)
     if decoding.top_k is not None:
         likely[:, decoding.top_k :] = 0.0
@@ -128,7 +139,8 @@ def choose(logits: torch.Tensor, decoding: Decoding, draws: Iterable[np.random.G
     # The first token whose cumulative probability exceeds the number; a token of probability 0 never does so first.
     places = torch.searchsorted(reached, numbers * reached[:, -1:], right=True)
     last = (likely > 0).sum(1, keepdim=True) - 1
-    return [int(token) for token in order.gather(1, places.minimum(last))[:, 0].tolist()]
+    found: list[int] = order.gather(1, places.minimum(last))[:, 0].tolist()
+    return found
 
 
 def _check_cache(decoder: Decoder, ids: tuple[int, ...], device: str) -> None:
@@ -141,8 +153,8 @@ def _check_cache(decoder: Decoder, ids: tuple[int, ...], device: str) -> None:
     for place in range(start, text.shape[1]):
         logits, cache = decoder.next_logits(text[:, place : place + 1], cache)
     whole, _ = decoder.next_logits(text, None)
-    worst, half = float((logits - whole).abs().max()), next(decoder.model.parameters()).dtype != torch.float32
-    if worst > (HALF_TOLERANCE if half else TOLERANCE) * max(1.0, float(whole.abs().max())):
+    (worst, scale), half = furthest(whole, logits), next(decoder.model.parameters()).dtype != torch.float32
+    if worst > (HALF_TOLERANCE if half else TOLERANCE) * max(1.0, scale):
         raise ByroteError(
             f"{type(decoder.model).__name__}: its logits with a cache differ from those without by {worst:.2g}, so "
             "generated text would not be its own. Please report the model's name and the method."

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from byrote.generation import Prompt, generate
+from byrote.generation import NO_TOKEN, Prompt, generate
 from byrote.gradients import gradient_norms
 from byrote.objectives.batching import Example, collate, common_start, encode, out_of_memory, pack
 from byrote.objectives.classification import Classifier, encode_labelled
@@ -84,7 +84,22 @@ class Target:
         return 0 if pad is None else int(pad)
 
     def encode(self, texts: Sequence[str | Record]) -> list[Example]:
-        """Texts as this target reads them. Only of a record can a completion or a label be what is scored."""
+        """Texts as this target reads them. Only of a record can a completion or a label be what is scored.
+
+        Raises ByroteError for a token that the model does not have.
+        """
+        examples = self._encode(texts)
+        known = self.decoder.model.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
+        for text, example in zip(texts, examples, strict=False):
+            if max(example.ids, default=0) >= known:
+                where = (text.where or text.id) if isinstance(text, Record) else repr(text[:40])
+                raise ByroteError(
+                    f"{where} has token {max(example.ids)}, but the model knows tokens 0 to {known - 1} alone: the "
+                    "tokenizer belongs to another model"
+                )
+        return examples
+
+    def _encode(self, texts: Sequence[str | Record]) -> list[Example]:
         records = [text for text in texts if isinstance(text, Record)]
         if records and self.objective == "completion":
             return encode_completions(self.tokenizer, records, self.max_length)
@@ -233,6 +248,9 @@ class Target:
         )
         found = [self._unanswered(prompt) for prompt in prompts]
         for at, tokens in zip(usable, said, strict=True):
+            if tokens[-1] == NO_TOKEN:
+                found[at] = Generation("", (), False, "the model's probabilities of the next token are not numbers")
+                continue
             ended = tokens[-1] in self.stops
             text = self.tokenizer.decode(list(tokens[:-1] if ended else tokens), skip_special_tokens=True)
             found[at] = Generation(str(text), tokens, ended)

@@ -106,10 +106,11 @@ class Evidence:
         if stats is None:
             raise Unscorable("the model was not asked what this attack needs")
         if not len(stats) and query.context and len(self.target):
-            raise Unscorable("the texts before it and the text itself do not fit the model's positions")
+            raise Unscorable("the texts before it and the text itself do not fit the model's positions: show it fewer")
         return stats
 
 
+NOT_FINITE = "the model gives a log-probability that is not finite"
 LEAST_LOSS = 1e-6
 """Nats per token: a ratio of losses is taken of no less, so that a text which is known by heart has one too."""
 
@@ -161,6 +162,10 @@ class Attack(Component):
         """True where the null is 0.5 by construction, so that the untuned base model is not attacked to measure it."""
         return self.compares_with_base  # the base model ties with itself
 
+    def parts(self) -> Sequence[Attack]:
+        """The attacks that it is made of."""
+        return ()
+
     @property
     def neighbours_read(self) -> int:
         """How many neighbours of a record it reads."""
@@ -168,6 +173,9 @@ class Attack(Component):
 
     of_sets: ClassVar[bool] = False
     """Whether it is asked about the whole set too: then the report gives a p-value beside the rest."""
+    learns: ClassVar[bool] = False
+    """Whether it is fitted to the split. Its null is stated only where that was drawn at random: where it is told,
+    whatever else differs between the sides is learned too, and the untuned base model is attacked to measure that."""
     blind: ClassVar[bool] = False
     """Whether it is a control that reads the records and no model: then it is run once, for every study."""
     least_tokens: ClassVar[int] = 1
@@ -264,6 +272,7 @@ def score_all(
             reasons[index] = one.failure
             continue
         try:
+            need_numbers(one)
             # inf - inf gives NaN, which is reported below; numpy's warning would name no record.
             with np.errstate(invalid="ignore", over="ignore"):
                 value = float(score(one))
@@ -273,8 +282,15 @@ def score_all(
         if math.isfinite(value):
             values[index] = value
         else:
-            reasons[index] = f"the score is {value}: the model gives a log-probability that is not finite"
+            reasons[index] = f"the score is {value}: {NOT_FINITE}"
     return Scores(values, tuple(reasons))
+
+
+def need_numbers(evidence: Evidence) -> None:
+    """Raises Unscorable where a model gives no number at all: sorted or compared, a NaN would pass unseen."""
+    said = (evidence.target, evidence.base, *evidence.answers.values(), *evidence.base_answers.values())
+    if any(stats is not None and np.isnan(stats.log_prob).any() for stats in said):
+        raise Unscorable(f"a log-probability is not a number: {NOT_FINITE}")
 
 
 def reason_of(error: Exception) -> str:

@@ -19,12 +19,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from byrote.attacks.base import Attack, Evidence, reason_of
+from byrote.attacks.base import NOT_FINITE, Attack, Evidence, need_numbers, reason_of
 from byrote.types import Floats, Scores, Unscorable
 
 Bools = NDArray[np.bool_]
@@ -41,12 +42,16 @@ class FittedAttack(Attack):
     reasons and order are the work of `score_set`, so that no subclass can score a record that it has seen.
     """
 
+    learns: ClassVar[bool] = True
     folds: int = Field(5, ge=3, le=100, description="parts of the records, each scored by a model of its own")
     seed: int = Field(0, ge=0, lt=2**32, description="of the folds, and of whatever is random in the fit")
 
     @property
     def null_is_stated(self) -> bool:
-        """True: on a model that never saw the members, what is fitted to one part of them says nothing of another."""
+        """True: on a model that never saw the members, what is fitted to one part of them says nothing of another.
+
+        That is so of a split drawn at random (see `learns`).
+        """
         return True
 
     @abstractmethod
@@ -89,10 +94,11 @@ def score_set(attack: FittedAttack, evidence: Sequence[Evidence], is_member: Seq
 
 
 def _features(attack: FittedAttack, evidence: Evidence) -> Floats:
+    need_numbers(evidence)
     with np.errstate(invalid="ignore", over="ignore"):
         row = np.asarray(attack.features(evidence), dtype=np.float64)
     if not np.isfinite(row).all():
-        raise Unscorable("a feature is not finite: the model gives a log-probability that is not finite")
+        raise Unscorable(f"a feature is not finite: {NOT_FINITE}")
     return row
 
 

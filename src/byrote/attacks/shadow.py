@@ -41,7 +41,10 @@ def confidence(stats: TokenStats) -> float:
     """
     if stats.classes is not None:
         right, others = label_and_others(stats)
-        return right - float(np.logaddexp.reduce(others))
+        odds = right - float(np.logaddexp.reduce(others))
+        if not math.isfinite(odds):  # it would spoil the spread that all records share
+            raise Unscorable("a model gives a log-probability that is not finite")
+        return odds
     return _log_odds(likelihood(stats))
 
 

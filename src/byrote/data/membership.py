@@ -11,7 +11,7 @@ from pathlib import Path
 from byrote.data.base import Columns, Loaded
 from byrote.data.duplicates import remove_duplicates
 from byrote.data.load import load
-from byrote.data.records import fingerprint
+from byrote.data.records import fingerprint, from_list
 from byrote.types import Record, Splits, StudyError, normalise
 
 NEAR = 0.8
@@ -61,19 +61,13 @@ def from_column(source: str, column: str, columns: Columns, on_bad_rows: str = "
     return {part: one if part == "members" else replace(one, bad_rows={}, first_bad=()) for part, one in whole.items()}
 
 
-def from_texts(texts: Mapping[str, Sequence[str]]) -> dict[str, Loaded]:
+def from_texts(texts: Mapping[str, Sequence[str]], on_bad_rows: str = "error") -> dict[str, Loaded]:
     """The same from lists of texts in memory. Raises StudyError."""
     found = {}
     for part, given in texts.items():
         if isinstance(given, str):
             raise StudyError(f"{part} is one text; give a list of texts")
-        for at, text in enumerate(given):
-            if not isinstance(text, str):
-                raise StudyError(f"{part}[{at}] is a {type(text).__name__}, but text is needed")
-            if not text.strip():
-                raise StudyError(f"{part}[{at}] is empty")
-        records = [Record(f"{part}[{at}]", text, where=f"{part}[{at}]") for at, text in enumerate(given)]
-        found[part] = Loaded(tuple(records), {}, (), fingerprint(records, Columns(text="text")), "", "texts in memory")
+        found[part] = from_list(given, part, on_bad_rows)
     return found
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 
 from byrote.data.base import BadRow, Columns, Loaded, Row, Table
@@ -98,6 +98,22 @@ def to_records(table: Table, columns: Columns, source: str, on_bad_rows: str) ->
         raise StudyError(f"{source} holds no records: {detail}")
     found = fingerprint(records, columns)
     return Loaded(tuple(records), dict(counts), tuple(first_bad), found, table.licence, table.description)
+
+
+def from_list(texts: Sequence[object], name: str, on_bad_rows: str) -> Loaded:
+    """Texts in memory as records, known by their places in the list; bad ones as in `to_records`."""
+    records, counts, first_bad = [], Counter[str](), []
+    for at, text in enumerate(texts):
+        where = f"{name}[{at}]"
+        try:
+            records.append(Record(where, str(text_of({where: text}, where)), where=where))
+        except _Bad as bad:
+            if on_bad_rows != "skip":
+                raise StudyError(f"{bad.detail}. Mend the text, or pass on_bad_rows='skip'") from None
+            counts[bad.reason] += 1
+            first_bad.append(bad.detail)
+    found = fingerprint(records, Columns(text="text"))
+    return Loaded(tuple(records), dict(counts), tuple(first_bad[:SHOWN_BAD_ROWS]), found, "", "texts in memory")
 
 
 def to_record(row: Row | BadRow, name: str, columns: Columns, source: str) -> Record:

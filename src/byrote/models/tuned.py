@@ -30,6 +30,16 @@ TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "s
 LEAVES_BASE = (True, False, None, "gaussian", "eva")
 """`init_lora_weights` that change no weight of the base; the others (PiSSA, OLoRA, CorDA, LoftQ, ...) do."""
 
+SWITCHES = (
+    "active_adapter",
+    "_active_adapter",
+    "_disable_adapters",
+    "_adapters_disabled",
+    "merged_adapters",
+    "scaling",
+)
+"""Where PEFT's modules keep which adapters have a part in the outputs, and how much: no tensor tells."""
+
 Family = Literal["parameter", "prompt"]
 
 
@@ -104,7 +114,7 @@ class GivenModel(ABC):
 
     @abstractmethod
     def load(self, *, dtype: str, device: str) -> nn.Module:
-        """The model in evaluation mode, to be scored; of an adapter's parameters gradients can be asked."""
+        """The model in evaluation mode, to be scored."""
 
     @abstractmethod
     def tokenizer(self) -> PreTrainedTokenizerBase | None:
@@ -138,8 +148,6 @@ class TunedOnDisk(GivenModel):
         model: Any = load_model(self.resolved, dtype=dtype)
         if self.adapter is not None:
             model = put_on(model, self.adapter, self.resolved.reference)
-        else:
-            model.requires_grad_(True)
         whole: nn.Module = model.to(device)
         return whole
 
@@ -194,7 +202,6 @@ def put_on(model: PreTrainedModel, adapter: Adapter, named: str) -> nn.Module:
             f"the adapter {place} does not fit the model {named}: {what}. It says that it was tuned on "
             f"{adapter.base or 'nothing that it names'}; give that model"
         )
-    only_the_adapter_has_gradients(tuned)
     whole: nn.Module = tuned.eval()
     return whole
 
@@ -203,14 +210,6 @@ def _briefly(error: Exception) -> str:
     """What an exception says on its last two lines, which is where torch says what is wrong."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines[:2])[:300] or type(error).__name__
-
-
-def only_the_adapter_has_gradients(model: Any) -> None:
-    """Freeze all but the parameters that PEFT put there."""
-    prefix = getattr(model.base_model, "prefix", "adaption_")  # LLaMA-adapters are older than that word of PEFT's
-    for name, parameter in model.named_parameters():
-        own = prefix in name or ".modules_to_save." in name or name.startswith("prompt_encoder")
-        parameter.requires_grad_(own and parameter.is_floating_point())
 
 
 class InMemory(GivenModel):
@@ -233,10 +232,6 @@ class InMemory(GivenModel):
         twin = twin_of(self.model)
         if self.untuned:
             twin = switched_off(twin)
-        elif active_config(self.model) is not None:
-            only_the_adapter_has_gradients(twin)
-        else:
-            twin.requires_grad_(True)
         whole: nn.Module = twin.eval()
         return whole
 
@@ -264,15 +259,15 @@ def _kind(config: Any) -> str:
 def twin_of(model: Any) -> Any:
     """A model with modules and flags of its own over the same numbers: nothing that is done to it reaches the other.
 
-    Its memory is that of the modules alone. Training mode, adapters in use, hooks, gradients and which parameters
-    want them are the twin's.
+    Its memory is that of the modules alone. Training mode, adapters in use, hooks and gradients are the twin's.
+    Quantised parameters carry more than their numbers and are the model's own: their flags are not to be changed.
     """
     import torch
     from torch import nn
 
     shared: dict[int, Any] = {}
     for parameter in model.parameters():
-        plain = type(parameter) is nn.Parameter  # quantised ones carry more than their numbers
+        plain = type(parameter) is nn.Parameter
         shared[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=False) if plain else parameter
     for buffer in model.buffers():
         shared[id(buffer)] = buffer.detach() if type(buffer) is torch.Tensor else buffer
@@ -311,13 +306,16 @@ def tokenizer_beside(model: Any) -> PreTrainedTokenizerBase | None:
 
 
 def of_model(model: Any, tokenizer: PreTrainedTokenizerBase) -> str:
-    """Hash (32 hex digits) of a model in memory: configuration, every number, adapter settings and tokenizer."""
+    """Hash (32 hex digits) of a model in memory: all that decides what it says of a text, and its tokenizer."""
     import torch
 
     whole = hashlib.sha256(type(model).__name__.encode())
     whole.update(model.config.to_json_string().encode())
     if (config := active_config(model)) is not None:
         whole.update(json.dumps(config.to_dict(), sort_keys=True, default=_in_order).encode())
+    for name, module in model.named_modules():
+        state = {key: value for key, value in vars(module).items() if key in SWITCHES}
+        whole.update(f"{name} {type(module).__name__} {json.dumps(state, sort_keys=True, default=_in_order)}".encode())
     whole.update(json.dumps(tokenizer.get_vocab(), sort_keys=True).encode())
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:  # how it pads and cuts is left over from its last call

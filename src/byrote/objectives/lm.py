@@ -143,13 +143,24 @@ class Decoder:
             tolerance = tolerance_of(whole)
             whole = batch.rows(whole[:, -batch.input_ids.shape[1] :]).float()
             ours = self.logits(self.rows(batch)).float()
-        worst = float((whole - ours).abs().max()) if whole.numel() else 0.0
-        scale = float(whole.abs().max()) if whole.numel() else 1.0
+        worst, scale = furthest(whole, ours)
         if worst > tolerance * max(1.0, scale):
             raise ByroteError(
                 f"{type(self.model).__name__}: byrote's logits differ from the model's own by {worst:.2g}. "
                 "The model changes its logits after the head in a way byrote does not know; please report its name."
             )
+
+
+def furthest(whole: torch.Tensor, ours: torch.Tensor) -> tuple[float, float]:
+    """How far apart two sets of logits lie at most, and the largest finite one.
+
+    An entry that is masked, or not a number, in both is the same in both; in one alone it lies infinitely far.
+    """
+    if not whole.numel():
+        return 0.0, 1.0
+    same = (whole == ours) | (whole.isnan() & ours.isnan())
+    apart = (whole - ours).abs().nan_to_num(nan=float("inf")).where(~same, 0.0)
+    return float(apart.max()), float(whole.abs().where(whole.isfinite(), 0.0).max())
 
 
 def tolerance_of(values: torch.Tensor) -> float:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from byrote.report.accounts import banners
 from byrote.report.controls import broken_splits, unseen
 from byrote.report.evidence import Evidence
+from byrote.report.formats import listed
 from byrote.report.limits import crossed
 from byrote.report.measures import Attack, label, level_label, unknown
 from byrote.report.pieces import LEDGER, SETS, SPLITS
@@ -199,6 +200,8 @@ def _few(names: Sequence[str]) -> Sequence[str]:
 
 
 def _unscored(evidence: Evidence) -> Iterator[str]:
+    """Records that attacks could not score, in a sentence for each attack and what came of the same records."""
+    said: dict[tuple[Attack, str], list[Cell]] = {}
     for cell in evidence.done():
         for attack in evidence.attacks:
             for epoch in evidence.epochs(cell)[-1:]:
@@ -208,10 +211,13 @@ def _unscored(evidence: Evidence) -> Iterator[str]:
                 total = len(sides.members) + len(sides.nonmembers)
                 reason, count = Counter(sides.reasons).most_common(1)[0]
                 rest = "" if count == len(sides.reasons) else f", and {len(sides.reasons) - count} for other reasons"
-                yield (
-                    f"{attack.label} could not score {len(sides.reasons)} of {total} records of "
-                    f"{cell_label(cell)} ({reason}: {count}{rest}); they are left out of its numbers."
-                )
+                what = f"{len(sides.reasons)} of {total} records of {{of}} ({reason}: {count}{rest})"
+                said.setdefault((attack, what), []).append(cell)
+    for (attack, what), cells in said.items():
+        names = _few(list(dict.fromkeys(map(_name, cells))))
+        seeds = sorted({cell.seed for cell in cells})
+        of = f"{listed(names)}, {'seeds' if len(seeds) > 1 else 'seed'} {', '.join(map(str, seeds))}"
+        yield f"{attack.label} could not score {what.replace('{of}', of)}; they are left out of its numbers."
 
 
 def _seeds(evidence: Evidence) -> Iterator[str]:

@@ -69,14 +69,21 @@ def unseen(evidence: Evidence) -> list[str]:
 
 
 def _positive(evidence: Evidence) -> Iterator[str]:
-    cell = evidence.manifest.positive_control
+    cell, study = evidence.manifest.positive_control, evidence.manifest.study
     found = [(attack, one) for attack, one in _on_positive(evidence) if one.value is not None]
+    if cell is None and study.get("positive_control") and "none" not in study.get("privacy", ["none"]):
+        yield (
+            "No positive control: every level of this study is private, and over-fitting members without noise would "
+            "undo that. Whether the attacks have power here is not shown."
+        )
     if cell is None or not found:
         return
     each = [f"{attack.label} {with_limits(estimate, rate)}" for attack, estimate in found]
+    others = [attack.label for attack in evidence.attacks if attack not in dict(found)]
+    rest = f" Not tried on it, since they take passes or trainings of their own: {listed(others)}." if others else ""
     yield (
         f"Positive control: {label(cell.method, cell.settings)} trained on {' for '.join(cell.notes)} with seed "
-        f"{cell.seed}; AUC against as many nonmembers: {listed(each)}. An attack that sees these can see."
+        f"{cell.seed}; AUC against as many nonmembers: {listed(each)}. An attack that sees these can see.{rest}"
     )
 
 

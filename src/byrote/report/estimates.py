@@ -29,6 +29,8 @@ from byrote.types import Estimate
 POOLED = ("membership", "poisoning", "utility")
 P_VALUE = "p-value"
 """Of an attack on a whole set, one for each seed: their mean would be no p-value."""
+SMALL = 0.05
+"""A p-value of the untuned model that speaks against the split."""
 STATED: Mapping[str, float | None] = {
     "auc": 0.5, **{f"tpr@fpr={rate:g}": rate for rate in RATES}, PARTIAL: 0.5, BALANCED: 0.5
 }  # fmt: skip
@@ -87,8 +89,27 @@ def membership_rows(evidence: Evidence, cell: Cell, attack: Attack, epoch: int, 
         if metric == "auc" and cell.method != "none" and cell.base_run_id and not attack.null_is_stated:
             yield filled(blank, "auc-lift", _lift(sides, base))
     if attack.of_sets:
-        scored = sides.scored()
-        yield filled(blank, P_VALUE, set_level_p_value(scored.members, scored.nonmembers, *scored.groups))
+        yield filled(blank, P_VALUE, _of_the_set(sides, base if cell.method != "none" else None))
+
+
+def _of_the_set(sides: Sides, base: Sides | None) -> Estimate:
+    """The p-value of the whole set; its null is that on the untuned model, where this is measured.
+
+    Absent where that is small too: then the sides differ in more than what was trained on.
+    """
+    scored = sides.scored()
+    found = set_level_p_value(scored.members, scored.nonmembers, *scored.groups)
+    if base is None:
+        return found
+    before = base.scored()
+    untuned = set_level_p_value(before.members, before.nonmembers, *before.groups).value
+    if found.value is not None and untuned is not None and untuned < SMALL:
+        return Estimate.absent(
+            f"it is {untuned:.2g} on the untuned model, which saw no member: the two sides differ in more than "
+            "membership. See the lift of its AUC",
+            found.n,
+        )
+    return replace(found, null_value=untuned)
 
 
 def base_nulls(evidence: Evidence, cell: Cell, attack: Attack, slice_: str = "") -> Mapping[str, float | None]:

@@ -26,7 +26,7 @@ from byrote.report.run_facts import RunFacts
 from byrote.report.shadow_curve import strength_of
 from byrote.report.summary import Summary
 from byrote.report.tables import (
-    attack_lines,
+    attack_rows,
     columns,
     cost_lines,
     other_measures,
@@ -72,7 +72,7 @@ def report_html(results: Results) -> str:
             key=[(style.key, one.label, style) for one, style in look.items() if one.done],
             marks={one.label: style.svg for one, style in look.items()},
             verdicts=meanings(summary),
-            attack_lines=attack_lines(summary),
+            attack_rows=attack_rows(summary),
             strength=strength_of(summary),
             measures=other_measures(summary),
             pairs=pairwise_of(summary),

@@ -13,7 +13,7 @@ from byrote.report.summary import Summary
 from byrote.report.tables import (
     Column,
     Value,
-    attack_lines,
+    attack_rows,
     columns,
     cost_lines,
     other_measures,
@@ -41,8 +41,8 @@ def report_markdown(results: Results) -> str:
             ]
         parts += [_bullets(pairs.statements)]
     if len(results.evidence.attacks) > 1 and summary.findings:
-        header = ["method", *(attack.label for attack in results.evidence.attacks)]
-        lines = [[line.label, *map(_cell, line.values)] for line in attack_lines(summary)]
+        header = ["attack", "who can run it", *(one.configuration.label for one in summary.findings)]
+        lines = [[row.label, row.access, *map(_cell, row.values)] for row in attack_rows(summary)]
         parts += ["## Every attack", "AUC at the last epoch [95% interval].", _table(header, lines)]
     if measures := other_measures(summary):
         lines = [[line.label, *map(_cell, line.values)] for line in measures.lines]

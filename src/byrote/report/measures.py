@@ -29,6 +29,8 @@ class Attack:
     """Whether it is made at the last epoch alone."""
     of_sets: bool = False
     """Whether it is asked about all members together, for a p-value."""
+    learns: bool = False
+    """Whether it is fitted to the split, so that its null is stated only where that was drawn at random."""
     shadows: int = 0
     """How many shadow models it reads."""
     weaker: tuple[Attack, ...] = ()
@@ -75,7 +77,10 @@ class Utility:
 
 def attacks_of(manifest: Manifest) -> list[Attack]:
     """The membership attacks in the study's order, without those that read no model."""
-    return _attacks([spec for spec in manifest.attacks if not _blind(spec)])
+    found = _attacks([spec for spec in manifest.attacks if not _blind(spec)])
+    if any(cell.method == "tuned" for cell in manifest.cells):  # byrote did not draw the split
+        return [replace(attack, null_is_stated=attack.null_is_stated and not attack.learns) for attack in found]
+    return found
 
 
 def controls_of(manifest: Manifest) -> list[Attack]:
@@ -108,6 +113,7 @@ def _attack(component: Component) -> Attack:
         summary=component.summary(),
         at_the_end=bool(getattr(component, "at_the_end", False)),
         of_sets=bool(getattr(component, "of_sets", False)),
+        learns=bool(getattr(component, "learns", False)),
         shadows=int(getattr(component, "trainings", 0)),
         weaker=tuple(replace(_attack(one), weaker=()) for one in getattr(component, "weaker", tuple)()),
     )

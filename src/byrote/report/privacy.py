@@ -218,6 +218,16 @@ def _outside(summary: Summary) -> list[str]:
         found.append(
             "Which members the plants took was drawn among all members: the guarantee is that of the planted data."
         )
+    cells = summary.results.evidence.done()
+    besides = [
+        *(["the positive control"] if summary.results.manifest.positive_control is not None else []),
+        *(["shadow models"] if any(cell.shadows for cell in cells) else []),
+    ]
+    if besides:
+        found.append(
+            f"{' and '.join(besides).capitalize()} trained on members for the attacks of this report. Nothing of them "
+            "leaves this folder unless it is given away."
+        )
     return [
         *found,
         "The training loss and its curve are computed from the members without noise.",

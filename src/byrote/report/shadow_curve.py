@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from byrote.report.findings import Configuration, Finding
 from byrote.report.formats import percent, signed, with_limits
-from byrote.report.measures import Attack
+from byrote.report.measures import Attack, label
 from byrote.report.palette import Style
 from byrote.report.rows import Row
 from byrote.report.shadow_rows import AGAINST, AT, PLAIN, TPR, with_shadows
@@ -42,8 +42,8 @@ def strength_of(summary: Summary) -> Strength | None:
         known = {weaker.shadows: (auc, tpr) for weaker, auc, tpr in points}
         values = [_value(*known.get(count, (None, None))) for count in counts]
         against = summary.index.get(one.configuration, one.epoch, attack, AGAINST)
-        label = f"{one.configuration.label}: {attack.label}"
-        lines.append(AttackLine(label, one.configuration.family, [*values, _against(against)]))
+        name = f"{one.configuration.label}: {_without_count(attack)}"
+        lines.append(AttackLine(name, one.configuration.family, [*values, _against(against)]))
     return Strength(ABOUT, columns, lines)
 
 
@@ -57,8 +57,13 @@ def _value(auc: Row | None, tpr: Row | None) -> Value:
 
 def _against(row: Row | None) -> Value:
     if row is None or row.value is None:
-        return Value("–", (row.reason,) if row is not None else ())
+        return Value("–", ("not resolved",) if row is not None else ())
     return Value(with_limits(row.estimate, signed))
+
+
+def _without_count(attack: Attack) -> str:
+    """Its label; how many shadow models there are stands elsewhere."""
+    return label(attack.name, attack.settings, leave_out=("shadows",))
 
 
 Point = tuple[Attack, Row | None, Row | None]
@@ -93,7 +98,7 @@ def lines_of(summary: Summary, look: dict[Configuration, Style]) -> Curves | Non
     alone = len(summary.tuned) == 1
     traces = [
         _line(points, look[one.configuration], attacks.index(attack), len(attacks),
-              attack.label if alone else f"{one.configuration.label}: {attack.label}")
+              _without_count(attack) if alone else f"{one.configuration.label}: {_without_count(attack)}")
         for one, attack, points in _curves(summary)
     ]  # fmt: skip
     counts = {each.shadows for attack in attacks for each in (*attack.weaker, attack)}

@@ -155,22 +155,30 @@ def _tpr(summary: Summary, one: Finding) -> Value:
 
 
 class AttackLine(NamedTuple):
-    """Every attack, or every utility measure, on one method at the last epoch."""
+    """Several measures of one method at the last epoch."""
 
     label: str
     family: str
     values: list[Value]
 
 
-def attack_lines(summary: Summary) -> list[AttackLine]:
+class AttackRow(NamedTuple):
+    """One attack, with who can run it, on every method at the last epoch."""
+
+    label: str
+    access: str
+    values: list[Value]
+
+
+def attack_rows(summary: Summary) -> list[AttackRow]:
     """AUC of each attack in the study's order; the untuned model has none for attacks that compare with it."""
     return [
-        AttackLine(
-            one.configuration.label,
-            one.configuration.family,
-            [auc_value(one.auc.get(attack), one.lift.get(attack)) for attack in summary.results.evidence.attacks],
+        AttackRow(
+            attack.label,
+            attack.access,
+            [auc_value(one.auc.get(attack), one.lift.get(attack)) for one in summary.findings],
         )
-        for one in summary.findings
+        for attack in summary.results.evidence.attacks
     ]
 
 

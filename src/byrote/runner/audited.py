@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from byrote.models import hub
 from byrote.models.load import DTYPES, ResolvedModel, is_encoder, resolve
@@ -20,6 +20,7 @@ from byrote.models.tuned import (
     is_merged,
     tokenizer_beside,
 )
+from byrote.study.experiment import Training
 from byrote.types import Record, Splits, StudyError
 
 if TYPE_CHECKING:
@@ -109,8 +110,7 @@ def in_memory(
     if tokenizer is None:
         raise StudyError("this model has no tokenizer beside it: give tokenizer=")
     tuned = InMemory(model, tokenizer)
-    own = str(model.dtype).removeprefix("torch.")
-    place: dict[str, Any] = {"device": str(model.device), "dtype": own if own == "bfloat16" else "float32"}
+    place: dict[str, Any] = {"device": str(model.device), "dtype": _precision(model)}
     place["named_model"] = tuned.reference
     if base is None or (base == "auto" and active_config(model) is None):
         return Choice(tuned, tuned.reference, False, notes=(NO_BASE,), **place)
@@ -122,8 +122,41 @@ def in_memory(
     if isinstance(base, str | Path):
         return Choice(tuned, str(base), True, **place)
     _refuse_other_kinds(base)
+    _refuse_shared(model, base)
+    if _precision(base) != place["dtype"]:
+        raise StudyError(
+            f"the tuned model is in {place['dtype']} and its base in {_precision(base)}, so that rounding alone tells "
+            "them apart: bring both to one precision (model.to(torch.float32))"
+        )
     other = InMemory(base, tokenizer)
     return Choice(tuned, other.reference, True, base=other, **place)
+
+
+def _precision(model: Any) -> str:
+    """What a model in memory computes in. Raises StudyError for what an audit does not record, or load a base in."""
+    own = str(model.dtype).removeprefix("torch.")
+    if own not in get_args(Training.model_fields["dtype"].annotation):
+        raise StudyError(
+            f"this model is in {own}, which an audit does not compute in: bring it to float32 or bfloat16 "
+            "(model.float(), or model.to(torch.bfloat16)), or save it and give its folder"
+        )
+    return own
+
+
+def _refuse_shared(model: Any, base: Any) -> None:
+    """An adapter is put into the very model that it is tuned on, which is then no untuned model. Raises StudyError."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    inside = {id(part) for part in (*model.modules(), *model.parameters())}
+    shared = any(id(part) in inside for part in (*base.modules(), *base.parameters()))
+    layers = (module for module in base.modules() if isinstance(module, BaseTunerLayer))
+    adapted = active_config(base) is None and any(not layer.disable_adapters for layer in layers)
+    if shared or adapted:
+        what = "shares its modules with the tuned model" if shared else "has an adapter in its layers"
+        raise StudyError(
+            f"the base {what}: get_peft_model puts the adapter into the model that it is given, which is not untuned "
+            'any more. Give base="auto", or load the base once more'
+        )
 
 
 def _refuse_other_kinds(model: Any) -> None:

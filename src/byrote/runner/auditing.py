@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from byrote.attacks.base import Attack
 from byrote.data.base import Columns, Loaded
@@ -48,6 +48,7 @@ def audit(
     text: str | None = None,
     prompt: str | None = None,
     completion: str | None = None,
+    on_bad_rows: Literal["error", "skip"] = "error",
     max_length: int = 512,
     dtype: str = "float32",
     out: str | Path | None = None,
@@ -60,7 +61,8 @@ def audit(
     an adapter alone. A model in memory is left as it is: weights, training mode, gradients and flags. `members` are
     texts that it was tuned on and `nonmembers` texts of the same kind that it was not: lists of texts, or the names
     of files (then `text`, or `prompt` and `completion`, name the columns). `population` are further texts that it was
-    not tuned on, which some attacks calibrate on and perplexity is measured on.
+    not tuned on, which some attacks calibrate on and perplexity is measured on. An empty text, or a row
+    that cannot be read, is an error that names it; with `on_bad_rows="skip"` such ones are left out and counted.
 
     `base` is the untuned model: "auto" takes what lies under an adapter, None compares with nothing. `attacks` are
     names as in a study. Without `out` nothing is left on the disk. Raises ByroteError.
@@ -68,7 +70,7 @@ def audit(
     given = {"members": members, "nonmembers": nonmembers} | ({} if population is None else {"population": population})
     columns = Columns(text=text, prompt=prompt, completion=completion)
     settings = {"attacks": attacks, "max_length": max_length, "dtype": dtype}
-    parts = _parts(given, columns)
+    parts = _parts(given, columns, on_bad_rows)
     if isinstance(model, str | Path) or model is None:
         if tokenizer is not None:
             raise StudyError("tokenizer goes with a model in memory; that of a folder is in the folder")
@@ -116,13 +118,14 @@ def audit_files(
     return do_audit(choice, parts, columns, source, place, store, settings, progress), place
 
 
-def _parts(given: Mapping[str, Texts], columns: Columns) -> dict[str, Loaded]:
+def _parts(given: Mapping[str, Texts], columns: Columns, on_bad_rows: str) -> dict[str, Loaded]:
     """Files where names are given, else texts."""
     files = {part: str(one) for part, one in given.items() if isinstance(one, str | Path)}
     if len(files) == len(given):
-        return from_files(files, columns)
-    named = {part: load_data(source, columns) for part, source in files.items()}
-    return from_texts({part: one for part, one in given.items() if not isinstance(one, str | Path)}) | named
+        return from_files(files, columns, on_bad_rows)
+    named = {part: load_data(source, columns, on_bad_rows=on_bad_rows) for part, source in files.items()}
+    lists = {part: one for part, one in given.items() if not isinstance(one, str | Path)}
+    return from_texts(lists, on_bad_rows) | named
 
 
 def _named(reference: str | Path | None) -> str | None:
@@ -149,7 +152,7 @@ def do_audit(
 ) -> Results:
     """Score, attack and report one tuned model. Raises ByroteError where it cannot be scored."""
     data, splits = told(parts)
-    attacks, left_out = _attacks(settings["attacks"], choice.untuned)
+    attacks, said = _attacks(settings["attacks"], choice.untuned)
     study = study_from(
         {
             "name": out.resolve().name or "audit",
@@ -173,7 +176,7 @@ def do_audit(
         },
         "the audit",
     )
-    given = Given(choice.tuned, data, splits, choice.base, (*choice.notes, *left_out))
+    given = Given(choice.tuned, data, splits, choice.base, (*choice.notes, *said))
     results = _run(study, out, store, given, progress or Progress())
     if results.failed:
         raise ByroteError(results.failed[0].error)
@@ -191,18 +194,21 @@ def _compares(attack: Component) -> bool:
 
 
 def _attacks(asked: Sequence[Any] | None, untuned: bool) -> tuple[list[Component], list[str]]:
-    """The attacks that can be made, and a sentence on each that cannot. Raises StudyError where none can."""
+    """The attacks that can be made, and a sentence on each that cannot, or can with a doubt. Raises StudyError."""
     found = [one if isinstance(one, Component) else make("attack", one) for one in asked or ATTACKS["tokens"]]
-    made, left_out = [], []
+    made, said = [], []
     for attack in found:
         if not untuned and _compares(attack):
-            left_out.append(f"The attack {attack.name} was left out: it compares with an untuned model.")
+            said.append(f"The attack {attack.name} was left out: it compares with an untuned model.")
         elif isinstance(attack, Attack) and attack.trainings:
-            left_out.append(
-                f"The attack {attack.name} was left out: it trains shadow models, and an audit trains nothing."
-            )
+            said.append(f"The attack {attack.name} was left out: it trains shadow models, and an audit trains nothing.")
         else:
             made.append(attack)
+            if not untuned and isinstance(attack, Attack) and attack.learns and not attack.blind:
+                said.append(
+                    f"The null 0.5 of {attack.name} is an assumption: it learns whatever differs between these members "
+                    "and nonmembers, and no untuned model was there to measure that on."
+                )
     if not made:
-        raise StudyError(" ".join([*left_out, "No attack is left: give --base, or other attacks."]))
-    return made, left_out
+        raise StudyError(" ".join([*said, "No attack is left: give --base, or other attacks."]))
+    return made, said

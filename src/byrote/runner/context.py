@@ -29,7 +29,7 @@ from byrote.runner.neighbours import missing_neighbours, read_neighbours, why_no
 from byrote.runner.progress import Progress
 from byrote.store import Locked, RunFolder, Store, identity
 from byrote.study import Study
-from byrote.study.model import RECIPE
+from byrote.study.experiment import RECIPE
 from byrote.types import Decoding, Query, Record, Splits, StudyError, text_key
 from byrote.utility.generated import Generated
 
@@ -63,6 +63,10 @@ class Context:
             raise StudyError(
                 "tuned: a study draws its members itself, which says nothing of what this model was trained on. "
                 "Use `byrote audit`, which takes members and nonmembers from you"
+            )
+        if given is None and not study.untuned:
+            raise StudyError(
+                "untuned: false is for audits alone: a study's numbers are compared with its untuned model"
             )
         self.model = self._untuned_model(folder)
         self.data = self._load_data(folder) if given is None else given.data

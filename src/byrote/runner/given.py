@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from byrote.methods.bottleneck import know_bottleneck
 from byrote.methods.tuned import Tuned
 from byrote.objectives.batching import encode
 from byrote.runner import tables
 from byrote.runner.context import Context, Given
 from byrote.runner.method_run import ONCE, MethodRun
-from byrote.runner.one import COST, ENVIRONMENT, EXPERIMENT, HISTORY, Wanted, stats_name
+from byrote.runner.one import COST, ENVIRONMENT, EXPERIMENT, HISTORY, BaseRun, Wanted, stats_name
 from byrote.study import Experiment
-from byrote.types import Record, Splits, StudyError
+from byrote.types import Record, Splits, StudyError, text_key
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from byrote.target import Target
 
 LONGEST = 2**31
+SAME = 1e-5
+"""How far apart, in nats, the log-probabilities of one token may lie by one model."""
 
 
 class TunedRun(MethodRun):
@@ -58,9 +62,11 @@ class TunedRun(MethodRun):
     def ensure(self, splits: Splits, wanted: Wanted) -> bool:
         """Score the records where those wanted are not scored, and answer. No weights are kept."""
         if self.is_done(wanted):
+            self._refuse_base_itself(splits)
             return False
         with self.folder.locked():
             if self.is_done(wanted):  # by another process, a moment ago
+                self._refuse_base_itself(splits)
                 return False
             self.start_untrained()
             self._check_tokens(splits.all())
@@ -72,6 +78,7 @@ class TunedRun(MethodRun):
             self.check_targets(target, splits)
             if missing := self.missing(ONCE, wanted.records):
                 self.score(target, ONCE, missing, self.label)
+            self._refuse_base_itself(splits)
             self.ensure_answers(target, ONCE, wanted, self.label)
             self._finish(model, target, splits)
         return True
@@ -96,6 +103,22 @@ class TunedRun(MethodRun):
             f"{wrong[0].where}; {len(ours)} and {len(theirs)} tokens in all), so their probabilities cannot be "
             "compared token by token. Give the base that it was tuned from, or --base none"
         )
+
+    def _refuse_base_itself(self, splits: Splits) -> None:
+        """The tuned and the untuned model are two, by what they said of the records. Raises StudyError."""
+        context = self.context
+        if not context.study.untuned:
+            return
+        base = BaseRun(context, context.study.base(model=context.model.fingerprint, data=context.data.fingerprint))
+        ours, theirs = self.stats(ONCE), base.stats(0)
+        keys = [text_key(record.text) for record in splits.all()]
+        pairs = [(ours[key].log_prob, theirs[key].log_prob) for key in keys if key in ours and key in theirs]
+        pairs = [(one, other) for one, other in pairs if len(one)]
+        if pairs and all(len(a) == len(b) and np.allclose(a, b, rtol=0, atol=SAME) for a, b in pairs):
+            raise StudyError(
+                f"the tuned model and the base say the same of every text: {context.model.reference} holds what was "
+                "tuned, or nothing was tuned. Give the model that it was tuned from, or --base none (base=None)"
+            )
 
     def _finish(self, model: Any, target: Target, splits: Splits) -> None:
         scoring = self.folder.read_table(stats_name(ONCE))

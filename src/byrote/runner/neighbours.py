@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from byrote.objectives.batching import encode
 from byrote.runner import tables
 from byrote.store import RunFolder
 from byrote.types import Unscorable, text_key
@@ -79,8 +78,7 @@ def ensure_neighbours(
         part = missing[start : start + PART]
         began, before = time.monotonic(), folder.read_table(NEIGHBOURS)
         found = read_neighbours(folder)
-        examples = encode(context.tokenizer, part, target.max_length)
-        for text, likely in zip(part, target.likeliest(examples, LIKELIEST), strict=True):
+        for text, likely in zip(part, target.likeliest(target.encode(part), LIKELIEST), strict=True):
             key = text_key(text)
             known = found.get(key, ())  # what was asked already stays as it is
             found[key] = known + neighbours_of(text, finder.places(text, likely), count)[len(known) :]

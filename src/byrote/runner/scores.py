@@ -166,11 +166,12 @@ def ensure_blind(context: Context, attacks: Sequence[FittedAttack], seed: int) -
     asked, of = splits.members + splits.nonmembers, context.scored
     known = _keys(_current(folder, SCORES, "attack", attacks), "attack")
     rows: list[dict[str, Any]] = []
+    replaced: set[Series] = set()
     for attack in attacks:
         if _unknown(known, 0, attack.name, attack.settings(), asked):
             evidence = [Evidence(record, NO_ANSWER, of=of) for record in asked]
             rows += _score_rows(attack, 0, evidence, len(splits.members), ())
-    replaced = {(0, attack.name, attack.settings()) for attack in attacks} if rows else set()
+            replaced.add((0, attack.name, attack.settings()))
     return _append(folder, SCORES, rows, "attack", {"score": pa.float64()}, attacks, replaced=replaced)
 
 
@@ -195,7 +196,7 @@ def score_records(
             epoch = witness.epoch
             if (
                 attack.blind
-                or (epoch == 0 and attack.null_is_stated)
+                or (epoch == 0 and attack.null_is_stated and not (attack.learns and run.context.given is not None))
                 or (attack.at_the_end and witness is not witnesses[-1])
             ):
                 continue
@@ -287,9 +288,21 @@ def made_by(component: Component) -> str:
     same token statistics.
     """
     kinds = [kind for kind in type(component).__mro__ if issubclass(kind, Component) and kind is not Component]
-    modules = dict.fromkeys(kind.__module__ for kind in kinds)
-    code = "".join(inspect.getsource(sys.modules[module]) for module in modules)
-    return identity({"code": code, "settings": component.model_dump(mode="json")})
+    modules: dict[str, str] = {}
+    for kind in kinds:
+        _sources(kind.__module__, kind.__module__.rpartition(".")[0], modules)
+    parts = [made_by(one) for one in component.parts()] if isinstance(component, Attack) else []
+    code = "".join(modules[name] for name in sorted(modules))
+    return identity({"code": code, "parts": parts, "settings": component.model_dump(mode="json")})
+
+
+def _sources(module: str, room: str, found: dict[str, str]) -> None:
+    """The source of a module and of what it takes from its own room, by name."""
+    if module in found or not module.startswith(room):
+        return
+    found[module] = inspect.getsource(sys.modules[module])
+    for value in list(vars(sys.modules[module]).values()):
+        _sources(getattr(value, "__module__", None) or "", room, found)
 
 
 def _current(

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from byrote.registry import Component, Settings, make
+from byrote.study.experiment import RECIPE, BaseExperiment, Experiment, Training, mislabelled
 from byrote.study.fields import (
     AttackField,
     LearningRate,
@@ -25,10 +26,6 @@ from byrote.study.fields import (
     as_spec,
 )
 from byrote.study.privacy import Privacy, PrivacyLevel
-
-# The part of a run's identity that stands for byrote's own training code: raised whenever the
-# same experiment would give other weights than before, so that old runs are not taken for new.
-RECIPE = 1
 
 
 class Data(Settings):
@@ -66,25 +63,6 @@ class Data(Settings):
         return self
 
 
-class Training(Settings):
-    """What training a run takes besides its data, method and seed. TrainingArguments' names where those exist."""
-
-    objective: Literal["lm", "completion", "classification"] = "lm"
-    epochs: int = Field(default=3, ge=1)
-    max_steps: int | None = Field(default=None, ge=1)
-    batch_size: int = Field(default=16, ge=1)
-    warmup_ratio: float = Field(default=0.05, ge=0, lt=1)
-    lr_scheduler_type: Literal["linear", "constant"] = "linear"
-    weight_decay: float = Field(default=0.0, ge=0)
-    dropout: float | None = Field(default=None, ge=0, lt=1)
-    """Every dropout rate of the model while it is tuned. None: the model's own."""
-    max_grad_norm: float | None = Field(default=1.0, gt=0)
-    max_length: int = Field(default=512, ge=2)
-    early_stop: int | None = Field(default=None, ge=1)
-    """Stop after so many epochs without a better validation loss. None: never."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-
-
 # What of it matters to a method that trains nothing.
 UNTRAINED = ("objective", "max_length", "dtype")
 
@@ -113,13 +91,8 @@ def _shape(data: dict[str, Any]) -> str:
 
 
 def _default_attacks(data: dict[str, Any]) -> list[Component]:
-    names = ATTACKS[_shape(data)] + (POISONING if _mislabelled(data.get("plants", [])) else ())
+    names = ATTACKS[_shape(data)] + (POISONING if mislabelled(data.get("plants", [])) else ())
     return [make("attack", name) for name in names]
-
-
-def _mislabelled(plants: list[Component]) -> int:
-    """How many members the plants give a wrong label."""
-    return sum(plant.mislabelled() for plant in plants)  # type: ignore[attr-defined]
 
 
 def _as_list(value: Any) -> Any:
@@ -210,7 +183,7 @@ class Study(Training):
     @field_validator("plants")
     @classmethod
     def _has_room(cls, plants: list[Component], given: ValidationInfo) -> list[Component]:
-        flips = _mislabelled(plants)
+        flips = mislabelled(plants)
         if "data" in given.data and flips >= given.data["data"].members:
             raise ValueError(f"mislabel asks for {flips} wrong labels among {given.data['data'].members} members")
         return plants
@@ -219,11 +192,25 @@ class Study(Training):
     @classmethod
     def _has_wrong_labels(cls, attacks: list[Component], given: ValidationInfo) -> list[Component]:
         for attack in attacks:
-            if getattr(type(attack), "kind", "") == "poisoning" and not _mislabelled(given.data.get("plants", [])):
+            if getattr(type(attack), "kind", "") == "poisoning" and not mislabelled(given.data.get("plants", [])):
                 raise ValueError(
                     f"{attack.name} is about records with a wrong label, and there are none: add a plant such as "
                     "plants: [{name: mislabel, members: 200}]"
                 )
+        return attacks
+
+    @field_validator("attacks")
+    @classmethod
+    def _shadows_of_single_records(cls, attacks: list[Component], given: ValidationInfo) -> list[Component]:
+        """A shadow trains on a copied member as often as the target does, and on a nonmember once: that alone would
+        tell them apart."""
+        if any(plant.added() for plant in given.data.get("plants", [])):
+            for attack in attacks:
+                if attack.trainings:  # type: ignore[attr-defined]
+                    raise ValueError(
+                        f"{attack.name} reads shadow models, whose null is not 0.5 where members are repeated and "
+                        "nonmembers are not: leave out the plant duplicates, or ask for each in a study of its own"
+                    )
         return attacks
 
     @field_validator("privacy")
@@ -254,8 +241,8 @@ class Study(Training):
 
     def control(self) -> Component | None:
         """The method that over-fits: full tuning, or the study's first method that moves weights of the model."""
-        if not self.positive_control or not self.attacks_of("membership"):
-            return None
+        if not self.positive_control or "none" not in self.privacy or not self.attacks_of("membership"):
+            return None  # over-fitting members without noise would undo what private training alone promises
         able = [method for method in self.methods if trains(method) and method.family == "parameter"]  # type: ignore[attr-defined]
         return next((method for method in able if method.name == "full"), able[0] if able else make("method", "full"))
 
@@ -353,44 +340,3 @@ def _check_privacy(level: Privacy, data: Data, added: int, batch_size: int) -> N
 def _identity_of_data(data: Data) -> dict[str, Any]:
     """The fields that decide which records land where; where they lie is in the fingerprint instead."""
     return data.model_dump(exclude={"source", "revision", "split"})
-
-
-class Experiment(Training):
-    """One run: everything that changes the weights, and nothing else."""
-
-    recipe: int
-    model: str
-    source: str
-    data: dict[str, Any]
-    plants: list[PlantField] = []
-    method: dict[str, Any]
-    privacy: PrivacyLevel
-    learning_rate: float
-    seed: int
-    trains_on: Part = "members"
-    """"test" for a private method's learning-rate trials, which may not touch the private records."""
-    shadow: int | None = Field(default=None, exclude_if=lambda number: number is None)  # others keep their identity
-    """Which shadow model it is: one that is trained on half of the members and nonmembers, drawn at random."""
-
-    @property
-    def members(self) -> int:
-        """How many records were declared to be trained on, copies counted; known before any is read."""
-        if self.shadow is not None:  # each member and each nonmember with a chance of one half
-            added = sum(plant.added() for plant in self.plants)  # type: ignore[attr-defined]
-            both = self.data["members"] + (self.data["nonmembers"] or self.data["members"]) + added
-            return max(1, int(both) // 2)
-        declared: int = self.data["members"]
-        if self.trains_on == "rightly labelled":
-            declared -= _mislabelled(self.plants)
-        return declared + sum(plant.added() for plant in self.plants)  # type: ignore[attr-defined]
-
-
-class BaseExperiment(Settings):
-    """The untuned base model, scored on the same data."""
-
-    recipe: int
-    model: str
-    source: str
-    objective: str
-    max_length: int
-    dtype: str

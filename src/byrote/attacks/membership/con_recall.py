@@ -26,7 +26,7 @@ class ContrastiveRecall(MembershipAttack):
 
     access: ClassVar[str] = "log-probs behind a prefix, and texts known to be members or not"
     needs: ClassVar[frozenset[Need]] = frozenset({"queries"})
-    shots: int = Field(8, ge=1, le=1000, description="records of each prefix")
+    shots: int = Field(4, ge=1, le=1000, description="records of each prefix")
     gamma: float = Field(0.5, ge=0, description="weight of the members' prefix")
     seed: int = Field(0, ge=0, lt=2**32, description="of the choice of these records")
 
@@ -48,6 +48,8 @@ class ContrastiveRecall(MembershipAttack):
         loss = evidence.target.loss
         queries = self.queries(evidence.record, evidence.background)
         if not queries:
+            if not evidence.background.outsiders:
+                raise Unscorable("there is no record to show: con-recall needs validation or test records")
             raise Unscorable("it is, or shares a group with, one of the members that this attacker knows already")
         behind_others, behind_members = (evidence.answer(query).loss for query in queries)
         return (behind_others - self.gamma * behind_members) / max(loss, LEAST_LOSS)

@@ -25,7 +25,7 @@ class Recall(MembershipAttack):
 
     access: ClassVar[str] = "log-probs behind a prefix, and texts known not to be members"
     needs: ClassVar[frozenset[Need]] = frozenset({"queries"})
-    shots: int = Field(8, ge=1, le=1000, description="records of the prefix")
+    shots: int = Field(4, ge=1, le=1000, description="records of the prefix")
     seed: int = Field(0, ge=0, lt=2**32, description="of the choice of these records")
 
     @property

@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field, model_validator
 
-from byrote.attacks.base import Evidence, MembershipAttack, Need
+from byrote.attacks.base import NOT_FINITE, Evidence, MembershipAttack, Need
 from byrote.registry import register
 from byrote.types import NO_TARGET, Unscorable
 
@@ -39,6 +39,8 @@ class WindowComparison(MembershipAttack):
         if not tokens:
             raise Unscorable(NO_TARGET)
         gains = evidence.target.log_prob.astype(np.float64) - evidence.untuned().log_prob
+        if np.isnan(gains).any():  # impossible to both models: neither easier nor harder
+            raise Unscorable(NOT_FINITE)
         sizes = [size for size in self.sizes if size <= tokens] or [tokens]
         shares = [(np.lib.stride_tricks.sliding_window_view(gains, size).sum(axis=1) > 0).mean() for size in sizes]
         return float(np.mean(shares))
