@@ -9,7 +9,12 @@ Three arms take turns in the same process, on the same records and the further t
 - each alone: a pass for every attack over the texts that it reads, as tools do that share nothing
 
 The untuned model's statistics are made before: they are shared by all runs of a study. What counts is the ratio of
-processor seconds within a repeat; absolute times mean little on a shared machine.
+processor seconds within a repeat; absolute times mean little on a shared machine. SmolLM2-135M, 24 records of 24 to 96
+tokens, 7 attacks, one thread, 5 repeats, medians [least, most]:
+
+    together / bare          1.070 [1.034, 1.122]
+    each alone / bare        7.391 [6.904, 7.570]
+    each alone / together    6.952 [6.153, 7.133]
 """
 
 from __future__ import annotations
