@@ -182,11 +182,18 @@ def test_what_is_too_long_is_cut_for_every_attack_alike_and_said() -> None:
 
 
 def test_scores_that_are_all_equal_have_no_auc() -> None:
-    same = make_model("llama", **ROOM)
-    results = audited(same, make_model("llama", **ROOM), MEMBERS, NONMEMBERS, attacks=["loss", "reference"])
+    flat = make_model("llama", **ROOM)
+    torch.nn.init.zeros_(flat.lm_head.weight)  # every token is as likely as every other
+    results = audited(flat, make_model("llama", **ROOM), MEMBERS, NONMEMBERS, attacks=["loss", "reference"])
     aucs = {row.name: row for row in results.rows if row.metric == "auc" and row.method == "tuned"}
-    assert aucs["reference"].value is None and "every score is the same" in aucs["reference"].reason
-    assert aucs["loss"].value is not None
+    assert aucs["loss"].value is None and "every score is the same" in aucs["loss"].reason
+    assert aucs["reference"].value is not None
+
+
+def test_a_model_that_is_its_own_base_is_refused() -> None:
+    same = make_model("llama", **ROOM)
+    with pytest.raises(ByroteError, match="say the same of every text"):
+        audited(same, make_model("llama", **ROOM), MEMBERS, NONMEMBERS, attacks=["loss"])
 
 
 # --- 9, 10, 11: tokens -------------------------------------------------------------------------------

@@ -231,7 +231,7 @@ def test_every_number_of_shadows_has_its_rows(finished: tuple[Path, dict[str, in
         "2 shadow models", "3 shadow models", "4 shadow models"
     ]  # fmt: skip
     assert [line.label for line in strength.lines] == [
-        "full: lira, shadows 4", "full: rmia, shadows 4", "full: bayes-base, shadows 3"
+        "full: lira", "full: rmia", "full: bayes-base"
     ]  # fmt: skip
     assert "What more shadow models find" in report_markdown(results)
     from byrote.report.palette import styles
