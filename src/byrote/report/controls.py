@@ -12,7 +12,7 @@ from byrote.statistics.delong import auc_estimate
 from byrote.types import Estimate
 
 SEEN = 0.95
-"""The AUC that an attack must reach on members that were over-fitted on purpose."""
+"""The AUC that an attack must reach, within its interval, on members that were over-fitted on purpose."""
 
 
 def broken_splits(evidence: Evidence, rows: Sequence[Row]) -> list[str]:
@@ -64,7 +64,7 @@ def unseen(evidence: Evidence) -> list[str]:
         f"{attack.label} does not see even over-fitted members (AUC {with_limits(estimate, rate)} on the positive "
         "control): that it finds nothing elsewhere says nothing."
         for attack, estimate in _on_positive(evidence)
-        if estimate.value is not None and estimate.value < SEEN
+        if estimate.high is not None and estimate.high < SEEN
     ]
 
 
