@@ -10,7 +10,8 @@ from byrote.methods.base import Method
 from byrote.registry import discover, make
 from byrote.runner.in_context import run_of
 from byrote.runner.one import Wanted
-from byrote.runner.scores import Witness, score_records
+from byrote.runner.scores import score_records
+from byrote.runner.witness import Witness
 from byrote.store import HELD, Cell, Locked
 from byrote.study import Study
 from byrote.study.model import CONTROL_MEMBERS
