@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from byrote.report.answer import answer, meanings
+from byrote.report.audited_epsilon import audited_epsilon_of
+from byrote.report.canary_exposure import canary_exposure_of
 from byrote.report.pairwise import pairwise_of
 from byrote.report.privacy import Privacy, PrivacyLine, privacy_of
 from byrote.report.results import Results
@@ -29,7 +31,7 @@ def report_markdown(results: Results) -> str:
     """The whole page. Names and messages of the study are escaped, so that they cannot break a table."""
     summary, manifest = Summary(results), results.manifest
     parts = [f"# {plain(manifest.name)}", f"*{plain(manifest.question)}*"]
-    parts += [f"**{plain(banner)}**" for banner in results.broken_splits]
+    parts += [f"**{plain(banner)}**" for banner in (*results.contradictions, *results.broken_splits)]
     parts += [escaped(line) for line in answer(summary)]
     parts += ["## Methods side by side", _about(summary), _summary_table(summary), _verdicts(summary)]
     if pairs := pairwise_of(summary):
@@ -56,6 +58,14 @@ def report_markdown(results: Results) -> str:
         lines = [[line.label, *map(_cell, line.values)] for line in wrong.lines]
         parts += ["## Wrong labels", wrong.about, _table(["method", *_heads(wrong.columns)], lines)]
         parts += [_bullets(wrong.statements)]
+    if canaries := canary_exposure_of(summary):
+        lines = [[line.label, _cell(line.most), *map(_cell, line.values)] for line in canaries.lines]
+        parts += ["## Canaries", canaries.about, _table(["canaries", "at most", *canaries.methods], lines)]
+        parts += [_bullets(canaries.statements)]
+    if audited := audited_epsilon_of(summary):
+        lines = [[line.label, *map(_cell, line.values)] for line in audited.lines]
+        parts += ["## Audited epsilon", audited.about]
+        parts += [_table(["run", *_heads(audited.columns)], lines), _bullets(audited.statements)]
     if section := privacy_of(summary):
         parts += ["## Privacy", *_privacy(section)]
     if notes := utility_notes(summary):

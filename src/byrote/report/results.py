@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from byrote.report.accounts import banners
-from byrote.report.checks import all_warnings, null_ranges
+from byrote.report.checks import all_warnings, contradictions, null_ranges
 from byrote.report.controls import broken_splits, control_sentences
 from byrote.report.estimates import all_rows
 from byrote.report.evidence import Evidence
@@ -64,7 +64,12 @@ class Results:
     @cached_property
     def banners(self) -> list[str]:
         """Those of the warnings that must stand before any epsilon; none where nothing is private."""
-        return [*banners(self.evidence), *crossed(self.evidence, self.rows)]
+        return [*self.contradictions, *banners(self.evidence), *crossed(self.evidence, self.rows)]
+
+    @cached_property
+    def contradictions(self) -> list[str]:
+        """What must stand before everything: private runs that were seen to leak more than their ledger allows."""
+        return contradictions(self.evidence, self.rows)
 
     @cached_property
     def broken_splits(self) -> list[str]:

@@ -30,6 +30,9 @@ MOST_SKEWED = 0.99
 FAR = 1e-4
 """A tail smaller than this is integrated by itself: as a difference it would be rounding alone."""
 
+UNSEEN = math.log2(math.e)
+"""The mean exposure of a canary that was never inserted, where references are many."""
+
 Exposures = Callable[[Floats, Floats], Floats]
 """Of canaries (C,) by references (N,): bits, (C,)."""
 
