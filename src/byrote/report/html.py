@@ -18,6 +18,7 @@ from byrote.report.accounts import accounts
 from byrote.report.answer import answer, meanings
 from byrote.report.audited_epsilon import audited_epsilon_of
 from byrote.report.canary_exposure import canary_exposure_of
+from byrote.report.extraction import comes_out
 from byrote.report.figures import pictures
 from byrote.report.limits import limit_of
 from byrote.report.pairwise import pairwise_of
@@ -82,6 +83,7 @@ def report_html(results: Results) -> str:
             wrong_labels=wrong_labels_of(summary),
             audited=audited_epsilon_of(summary),
             canaries=canary_exposure_of(summary),
+            comes_out=comes_out(summary),
             costs=cost_lines(summary),
             utilities_shown=len(side_by_side(summary)),
             utility_lines=utility_lines(summary),
