@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from byrote.attacks.extraction.base import ExtractionMeasure, chosen, measure_all
@@ -39,20 +40,21 @@ def measure_records(
         for measure in measures:
             if measure.at_the_end and witness is not witnesses[-1]:
                 continue
-            for side in sides:
-                asked = chosen(measure, side)
-                if missing := unknown(known, witness.epoch, measure.name, measure.settings(), asked):
-                    rows += _rows(measure, witness, missing, asked)
+            asked = [chosen(measure, side) for side in sides]
+            for side in asked:
+                if missing := unknown(known, witness.epoch, measure.name, measure.settings(), side):
+                    rows += _rows(measure, witness, missing, side, min(map(len, asked)))
     return append(folder, EXTRACTION, rows, "measure", {"statistics": pa.list_(pa.float64())}, measures, make=make)
 
 
 def _rows(
-    measure: ExtractionMeasure, witness: Witness, records: Sequence[Record], side: Sequence[Record]
+    measure: ExtractionMeasure, witness: Witness, records: Sequence[Record], side: Sequence[Record], least: int
 ) -> list[dict[str, Any]]:
-    """One for each of these records, of a side whose records are all sources of what may come out."""
+    """One for each of these records, of a side whose records are all sources; the smaller side has `least`."""
     cut, made = witness.run.context.cut, witness.make(measure)
     sources = [cut(one).rest for record in side for one in measure.openings(record, witness.background)]
-    found = measure_all(measure, [witness.of(measure, record) for record in records], sources)
+    evidence = [replace(witness.of(measure, record), sources=least) for record in records]
+    found = measure_all(measure, evidence, sources)
     return [
         {
             "epoch": witness.epoch,
