@@ -23,6 +23,7 @@ from byrote.models import sentences
 from byrote.models.load import resolve
 from byrote.models.sentences import SentenceEncoder, encoder_identity
 from byrote.report.results import Results
+from byrote.runner.extraction import extraction_name
 from byrote.runner.study import run
 from byrote.store import Manifest
 from byrote.types import Generation, Record, StudyError
@@ -334,11 +335,32 @@ def test_a_study_reads_sentences_once_and_another_encoder_gives_other_numbers(
     assert len(read) == 2 * len(before) and _statistics(tmp_path) != kept
 
 
-def _statistics(out: Path) -> list[Any]:
+def _statistics(out: Path, cell: int = -1) -> dict[str, list[float]]:
+    """By record id, of a cell's run on the cell's split."""
     manifest = Manifest.read(out)
-    table = manifest.store(out).run(manifest.cells[-1].run_id).read_table("extraction.parquet")
+    of = manifest.cells[cell]
+    table = manifest.store(out).run(of.run_id).read_table(extraction_name(manifest.split_folders[str(of.seed)]))
     assert table is not None
-    return [row["statistics"] for row in table.to_pylist()]
+    return {row["record_id"]: row["statistics"] for row in table.to_pylist()}
+
+
+def test_the_untuned_model_is_compared_with_the_texts_of_each_seed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_out_what_is_slow(monkeypatch)
+    encoder = str(make_encoder(tmp_path / "encoder"))
+    changes: dict[str, Any] = {"attacks": ["loss", settings_of(encoder=encoder)], "epochs": 1}
+    run(study_of(folder, seeds=[0, 1], **changes), tmp_path / "both")
+    run(study_of(folder, seeds=[1], **changes), tmp_path / "alone")
+    cells = Manifest.read(tmp_path / "both").cells
+    assert [(cell.method, cell.seed) for cell in cells[:2]] == [("none", 0), ("none", 1)]
+    first, second = (_statistics(tmp_path / "both", at) for at in (0, 1))
+    assert second == _statistics(tmp_path / "alone", 0)
+    shared = set(first) & set(second)
+    assert shared and any(first[name] != second[name] for name in shared)  # the same text, among others
+    both = [row for row in Results.read(tmp_path / "both").rows if row.name == "similarity" and row.seed == 1]
+    alone = [row for row in Results.read(tmp_path / "alone").rows if row.name == "similarity" and row.seed == 1]
+    assert both and [row.null_value for row in both] == [row.null_value for row in alone]
 
 
 def test_without_the_encoder_its_records_say_what_to_install_and_all_else_goes_on(
