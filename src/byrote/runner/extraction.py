@@ -52,10 +52,10 @@ def measure_records(
         for measure in measures:
             if measure.at_the_end and witness is not witnesses[-1]:
                 continue
-            asked = [chosen(measure, side) for side in sides]
-            for side in asked:
-                if missing := unknown(known, witness.epoch, measure.name, measure.settings(), side):
-                    rows += _rows(measure, witness, missing, side, min(map(len, asked)), make(measure))
+            for side in sides:
+                asked = chosen(measure, side)
+                if missing := unknown(known, witness.epoch, measure.name, measure.settings(), asked):
+                    rows += _rows(measure, witness, missing, side, min(map(len, sides)), make(measure))
     return append(folder, name, rows, "measure", {"statistics": pa.list_(pa.float64())}, measures, make=make)
 
 
@@ -64,7 +64,7 @@ def _made_by(measure: Component, sides: Sequence[Sequence[Record]], witness: Wit
     made = witness.make(measure)
     if not isinstance(measure, ExtractionMeasure) or "continuations" not in measure.needs:
         return made
-    return identity([made, [[text_key(record.text) for record in chosen(measure, side)] for side in sides]])
+    return identity([made, [[text_key(record.text) for record in side] for side in sides]])
 
 
 def _rows(
@@ -75,7 +75,9 @@ def _rows(
     least: int,
     made: str,
 ) -> list[dict[str, Any]]:
-    """One for each of these records, of a side whose records are all sources; the smaller side has `least`."""
+    """One for each of these records; all records of the side are sources, asked about or not. The smaller side has
+    `least`.
+    """
     cut = witness.run.context.cut
     sources = [cut(one).rest for record in side for one in measure.openings(record, witness.background)]
     evidence = [replace(witness.of(measure, record), sources=least) for record in records]
