@@ -29,7 +29,7 @@ from byrote.statistics.exposure import (
 )
 from byrote.statistics.interval import weighted_mean_estimate
 from byrote.store import Cell, canonical_json
-from byrote.types import CANARY, Estimate, Floats
+from byrote.types import CANARY, Estimate, Floats, family_of
 
 NAME = "exposure"
 MAXIMUM = "exposure-maximum"
@@ -62,11 +62,6 @@ def tiers_of(evidence: Evidence, seed: int) -> dict[str, list[str]]:
         if slice_.startswith(CANARY):
             found.setdefault(family_of(slice_), []).append(slice_)
     return found
-
-
-def family_of(slice_: str) -> str:
-    """The slice of a tier's controls."""
-    return slice_.partition(" copies=")[0]
 
 
 def canary_rows(evidence: Evidence, cell: Cell) -> Iterator[Row]:
