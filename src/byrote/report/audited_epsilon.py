@@ -84,7 +84,7 @@ def _bound(row: Row | None, ceiling: Row | None) -> Value:
     if row is None or row.value is None:
         return Value(ABSENT)
     most = () if ceiling is None else (f"ceiling {measure(ceiling.value)}",)
-    return Value(f"≥ {measure(row.value)}", (*most, f"{row.n:,} canaries"))
+    return Value(f"≥ {measure(row.value) if row.value else 0}", (*most, f"{row.n:,} canaries"))
 
 
 def _ledger(cell: Cell, ledger: Ledger | None, group: Row | None) -> Value:

@@ -119,7 +119,7 @@ def _of_controls(controls: Scored, of: Exposures) -> Estimate:
     scores, n = controls.scores, len(controls.scores)
     if n < 3:
         return Estimate.absent(f"needs 3 canaries that were never inserted, has {n}", n)
-    if of is extrapolated_exposure and (problem := unlike(scores[1:])):
+    if of is extrapolated_exposure and (problem := unlike(scores)):
         return Estimate.absent(problem, n)
     null = UNSEEN if of is extrapolated_exposure else unseen_exposure(n - 1)
     values = left_out_exposure(scores, of)
