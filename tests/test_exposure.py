@@ -52,6 +52,8 @@ def test_references_left_out_in_turn() -> None:
     one = [exposure_by_rank([x], np.delete(references, at))[0] for at, x in enumerate(references)]
     assert left_out_exposure(references) == pytest.approx(one)
     assert left_out_exposure(references).mean() == pytest.approx(unseen_exposure(199))
+    many = left_out_exposure(rng.normal(size=4001))
+    assert many.mean() == pytest.approx(unseen_exposure(4000), abs=0.01) and len(many) == 4001
     beyond = left_out_exposure(references, extrapolated_exposure)
     assert beyond.mean() == pytest.approx(UNSEEN, abs=4 * beyond.std() / math.sqrt(200))
 
@@ -139,10 +141,10 @@ def test_the_interval_covers_the_mean() -> None:
     for of, mean in truth.items():
         for each in (1, 4):
             labels = [str(at) for at in np.repeat(np.arange(12), each)]
-            found = [exposure_estimate(*draw(12, each), labels, of) for _ in range(250)]
+            found = [exposure_estimate(*draw(12, each), labels, of) for _ in range(150)]
             known = [one for one in found if one.low is not None and one.high is not None]
             covered = np.mean([one.low <= mean <= one.high for one in known])  # type: ignore[operator]
-            assert len(known) > 240 and covered > 0.90, (of.__name__, each, covered)
+            assert len(known) > 140 and covered > 0.88, (of.__name__, each, covered)
 
 
 def test_where_all_are_at_the_maximum_the_interval_says_how_many_could_be_elsewhere() -> None:
