@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -50,6 +50,15 @@ def text_key(text: str) -> str:
 
 MISLABELLED = "mislabelled"
 """The slice of records that carry a wrong label on purpose."""
+CANARY = "canary:"
+"""How slices of canaries begin: "canary:FAMILY copies=4" in the training data, "canary:FAMILY" of their controls."""
+COIN_FLIP = "coin-flip:"
+"""How slices of canaries begin of which a coin decides whether they are trained on, on either side."""
+
+
+def of_canaries(slice_: str) -> bool:
+    """Whether a slice is one of canaries, so that it is no part of what is said of all records."""
+    return slice_.startswith((CANARY, COIN_FLIP))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +79,7 @@ class Record:
     planted_by: str | None = None
     """The plant that changed or repeated it; None for records as the data has them."""
     slice: str = ""
-    """Which of a plant's records it is: MISLABELLED, "copies=8", ...; empty where nothing was planted."""
+    """Which of a plant's records it is: MISLABELLED, "copies=8", "canary:format", ...; empty where no plant was."""
     truth: str | None = None
     """The label that the data gave it, where a plant gave it another one."""
     copies: int = 1
@@ -78,6 +87,9 @@ class Record:
     where: str | None = None
     messages: tuple[tuple[str, str], ...] | None = None
     """A chat as (role, content) pairs, the last one the assistant's; `text` is then its plain writing."""
+    attributes: tuple[tuple[str, str], ...] = ()
+    """Parts of the text that are a secret, as (name, value) in their order; each value stands in it once, after some
+    other text."""
 
     @property
     def score_id(self) -> str:
@@ -88,6 +100,11 @@ class Record:
     def rightly_labelled(self) -> Record:
         """It as the data has it, where a plant gave it a wrong label."""
         return self if self.truth is None else replace(self, label=self.truth, truth=None, planted_by=None, slice="")
+
+    @property
+    def is_canary(self) -> bool:
+        """Whether a plant made it, so that the data does not have it."""
+        return of_canaries(self.slice)
 
     @property
     def group_id(self) -> str:
@@ -110,6 +127,11 @@ class Record:
             said = change(self.completion)
             return replace(self, text=self.text[: len(self.text) - len(self.completion)] + said, completion=said)
         return replace(self, text=change(self.text))
+
+
+def ordinary(records: Iterable[Record]) -> tuple[Record, ...]:
+    """The records of the data itself, without canaries."""
+    return tuple(record for record in records if not record.is_canary)
 
 
 CONTEXT_END = "\n\n"

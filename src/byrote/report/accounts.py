@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from byrote.report.evidence import Evidence
 from byrote.report.findings import Configuration, configurations
 from byrote.report.privacy_rows import no_account
-from byrote.types import Ledger
+from byrote.types import Ledger, of_canaries
 
 OVERSPENT = 1.0 + 1e-6
 
@@ -23,7 +23,7 @@ class Account:
     unknown: dict[int, str]
     """The seeds whose ledger cannot be read, each with the reason."""
     copies: int
-    """Records of the largest group among the members of one seed; 1 where every record stands alone."""
+    """Records of the largest group among the members of one seed, canaries apart; 1 where every record stands alone."""
     straddles: bool
     """Whether a group has members and nonmembers, so that neither side is the model's of another record."""
 
@@ -53,7 +53,9 @@ def _account(evidence: Evidence, of: Configuration) -> Account:
     ledgers = [evidence.pieces[cell.run_id].ledger for cell in of.done]
     counts, straddles = [1], False
     for seed in {cell.seed for cell in of.done}:
-        members, nonmembers = (evidence.part(seed, split) for split in ("member", "nonmember"))
+        members, nonmembers = (
+            evidence.part(seed, split).only(lambda name: not of_canaries(name)) for split in ("member", "nonmember")
+        )
         sizes: Counter[str] = Counter()
         for group, copies in zip(members.groups, members.copies, strict=True):  # a planted copy is a record, too
             sizes[group] += copies

@@ -10,7 +10,7 @@ import numpy as np
 from byrote.report.measures import Attack, Poisoning, Utility, attacks_of, controls_of, poisonings_of, utilities_of
 from byrote.report.pieces import SETS, Column, Part, Pieces, Series, read_all, read_splits
 from byrote.store import Cell, Manifest
-from byrote.types import MISLABELLED, Floats
+from byrote.types import CANARY, COIN_FLIP, MISLABELLED, Floats, of_canaries
 
 NO_PART = Part()
 MARGIN = 0.05  # of studies written before they stated one
@@ -56,19 +56,15 @@ class Evidence:
         return self.splits.get(seed, {}).get(split, NO_PART)
 
     def part_of(self, seed: int, split: str, slice_: str = "") -> Part:
-        """The records of a slice; the empty one is all records that carry the label that the data gave them.
+        """The records of a slice; the empty one is all records of the data that carry the label that it gave them.
 
-        A tier of copied members is compared with all nonmembers, so of these it takes the empty slice.
+        A tier of copied members is compared with all nonmembers, so of these it takes the empty slice; a tier of
+        canaries with the controls of their family.
         """
         key = (seed, split, slice_)
         if key not in self.parts:
-            if slice_ == MISLABELLED:
-                found = self.part(seed, split).only(lambda name: name == MISLABELLED)
-            elif slice_ and split == "member":
-                found = self.part(seed, split).only(lambda name: name == slice_)
-            else:
-                found = self.part(seed, split).only(lambda name: name != MISLABELLED)
-            self.parts[key] = found
+            own = slice_ if split == "member" or slice_ == MISLABELLED else _compared(slice_)
+            self.parts[key] = self.part(seed, split).only(lambda name: name == own if own else _of_the_data(name))
         return self.parts[key]
 
     def resampled(self, cell: Cell, part: Part) -> Part:
@@ -78,7 +74,8 @@ class Evidence:
 
     def slices(self, seed: int) -> list[str]:
         """The slices of a seed's members, in order; the empty one, of all, is not among them."""
-        return sorted(set(self.part(seed, "member").slices) - {""}, key=lambda name: (len(name), name))
+        found = set(self.part(seed, "member").slices) - {""}
+        return sorted(found, key=lambda name: (name.rpartition("=")[0], len(name), name))
 
     def done(self) -> list[Cell]:
         return [cell for cell in self.manifest.cells if cell.status == "done"]
@@ -128,6 +125,17 @@ class Evidence:
         """The same attack's scores on the untuned base model, on the records of the cell's split."""
         base = cell.model_copy(update={"run_id": cell.base_run_id})
         return None if attack.null_is_stated or not cell.base_run_id else self.sides(base, attack, 0, slice_)
+
+
+def _of_the_data(slice_: str) -> bool:
+    return slice_ != MISLABELLED and not of_canaries(slice_)
+
+
+def _compared(slice_: str) -> str:
+    """The slice of the nonmembers that a slice of members is compared with."""
+    if slice_.startswith(COIN_FLIP):
+        return slice_
+    return slice_.partition(" copies=")[0] if slice_.startswith(CANARY) else ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -29,7 +29,7 @@ from byrote.runner.gradients import read_gradients
 from byrote.runner.one import Run
 from byrote.runner.queries import NO_ANSWER, answers_identity, read_answers
 from byrote.store import RunFolder, identity
-from byrote.types import Record, Scores, Splits, TokenStats, Unscorable, text_key
+from byrote.types import MISLABELLED, Record, Scores, Splits, TokenStats, Unscorable, ordinary, text_key
 from byrote.utility.base import Observation, Utility
 from byrote.utility.generated import Generated
 
@@ -129,7 +129,7 @@ class Witness:
     def population(self, attack: Attack) -> list[Evidence]:
         """What the attack is calibrated on: records that no model was trained on, or all those that are asked about."""
         outsiders = self.background.outsiders if "population" in attack.needs else ()
-        peers = self.asked if "peers" in attack.needs else ()
+        peers = ordinary(self.asked) if "peers" in attack.needs else ()
         records = [record for record in (*outsiders, *peers) if text_key(record.text) in self.answers]
         return [one for one in (self.of(attack, record) for record in records) if not one.failure]
 
@@ -163,14 +163,15 @@ def ensure_blind(context: Context, attacks: Sequence[FittedAttack], seed: int) -
     import pyarrow as pa
 
     splits, folder = context.splits(seed), context.split_folder(seed)
-    asked, of = splits.members + splits.nonmembers, context.scored
+    members, of = ordinary(splits.members), context.scored
+    asked = members + ordinary(splits.nonmembers)
     known = _keys(_current(folder, SCORES, "attack", attacks), "attack")
     rows: list[dict[str, Any]] = []
     replaced: set[Series] = set()
     for attack in attacks:
         if _unknown(known, 0, attack.name, attack.settings(), asked):
             evidence = [Evidence(record, NO_ANSWER, of=of) for record in asked]
-            rows += _score_rows(attack, 0, evidence, len(splits.members), ())
+            rows += _score_rows(attack, 0, evidence, len(members), ())
             replaced.add((0, attack.name, attack.settings()))
     return _append(folder, SCORES, rows, "attack", {"score": pa.float64()}, attacks, replaced=replaced)
 
@@ -215,16 +216,24 @@ def score_records(
 def _score_rows(
     attack: Attack, epoch: int, evidence: Sequence[Evidence], members: int, population: Sequence[Evidence]
 ) -> Iterator[dict[str, Any]]:
-    """One row per record. What is learned of rightly labelled records is asked of these alone; of others likewise."""
+    """One row per record. What is learned of ordinary records is asked of these alone; of others likewise."""
     if isinstance(attack, FittedAttack):
-        for wrong in (False, True):
-            places = [at for at, one in enumerate(evidence) if (one.record.truth is not None) == wrong]
+        kinds = [_kind(one.record) for one in evidence]
+        for kind in dict.fromkeys(kinds):
+            places = [at for at, one in enumerate(kinds) if one == kind]
             part = [evidence[at] for at in places]
             scores = score_set(attack, part, [at < members for at in places])
             yield from _rows_of(attack, epoch, part, scores)
     else:
         assert isinstance(attack, MembershipAttack | PoisoningMeasure | CalibratedAttack)
         yield from _rows_of(attack, epoch, evidence, score_all(attack, evidence, population))
+
+
+def _kind(record: Record) -> str:
+    """What tells an ordinary record from one with a wrong label, and from each family of canaries."""
+    if record.is_canary:
+        return record.slice.partition(" copies=")[0]
+    return "" if record.truth is None else MISLABELLED
 
 
 def _rows_of(attack: Attack, epoch: int, evidence: Sequence[Evidence], scores: Scores) -> Iterator[dict[str, Any]]:

@@ -31,7 +31,7 @@ from byrote.study import Study, as_spec, load_study
 from byrote.study.fields import Part
 from byrote.study.model import TRAINING_OF, trains
 from byrote.study.privacy import PrivacyLevel, label_of, settings_of
-from byrote.types import ByroteError, Diverged, Query, Record, Splits, StudyError
+from byrote.types import ByroteError, Diverged, Query, Record, Splits, StudyError, ordinary
 
 SPLITS, ERRORS = "splits.parquet", "errors.txt"
 
@@ -390,5 +390,9 @@ class StudyRun:
 
 
 def _sizes(splits: Splits) -> dict[str, int]:
-    sizes = {name: len(records) for name, records in splits.parts()}
+    """How many records of the data each part has, how many canaries are trained on or not, and what was left out."""
+    sizes = {name: len(ordinary(records)) for name, records in splits.parts()}
+    for name, records in (("canaries", splits.members), ("canary controls", splits.nonmembers)):
+        if count := sum(record.is_canary for record in records):
+            sizes[name] = count
     return sizes | {f"dropped: {reason}": count for reason, count in splits.dropped.items()}

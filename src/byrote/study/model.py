@@ -174,10 +174,14 @@ class Study(Training):
         for component in components:
             own = getattr(type(component), "reads", "both")
             if own not in (reads, "both") and not (own == "completions" and objective == "completion"):
-                usable = ", ".join(ATTACKS[reads] + UTILITY[reads])
+                usable = "Use one of: " + ", ".join(ATTACKS[reads] + UTILITY[reads])
                 usable += "; or objective: completion" if own == "completions" else ""
+                if given.field_name == "plants":
+                    usable = (
+                        f"Use objective: {'classification' if own == 'labels' else 'lm or completion'}, or leave it out"
+                    )
                 said = f"{component.name} reads {own}, but objective: {objective} gives {reads}"
-                raise ValueError(f"{said}. Use one of: {usable}")
+                raise ValueError(f"{said}. {usable}")
         return components
 
     @field_validator("plants")
@@ -204,13 +208,13 @@ class Study(Training):
     def _shadows_of_single_records(cls, attacks: list[Component], given: ValidationInfo) -> list[Component]:
         """A shadow trains on a copied member as often as the target does, and on a nonmember once: that alone would
         tell them apart."""
-        if any(plant.added() for plant in given.data.get("plants", [])):
-            for attack in attacks:
-                if attack.trainings:  # type: ignore[attr-defined]
-                    raise ValueError(
-                        f"{attack.name} reads shadow models, whose null is not 0.5 where members are repeated and "
-                        "nonmembers are not: leave out the plant duplicates, or ask for each in a study of its own"
-                    )
+        adding = [plant.name for plant in given.data.get("plants", []) if plant.added()]
+        for attack in attacks:
+            if adding and attack.trainings:  # type: ignore[attr-defined]
+                raise ValueError(
+                    f"{attack.name} reads shadow models, whose null is not 0.5 where members are repeated and "
+                    f"nonmembers are not: leave out the plant {adding[0]}, or ask for each in a study of its own"
+                )
         return attacks
 
     @field_validator("privacy")
