@@ -69,7 +69,8 @@ UNTRAINED = ("objective", "max_length", "dtype")
 
 # What is asked where a study does not say: of tokens, and of labels.
 ATTACKS = {
-    "tokens": ("loss", "reference", "zlib", "min-k", "min-k++", "ez-mia", "wbc"),  # all from the two passes
+    # All from the two passes.
+    "tokens": ("loss", "reference", "zlib", "min-k", "min-k++", "ez-mia", "wbc", "extraction-strength"),
     "labels": ("loss", "reference", "confidence-margin", "modified-entropy"),
 }
 TRAINING_OF: dict[Null, Part] = {"left-out": "rightly labelled", "rightly-labelled": "relabelled"}
