@@ -24,7 +24,7 @@ from byrote.runner.context import Context
 from byrote.runner.plant_tools import StoredTools
 from byrote.runner.progress import Progress
 from byrote.store import Store
-from byrote.types import CANARY, COIN_FLIP, Record, Splits, StudyError, of_canaries, ordinary
+from byrote.types import CANARY, COIN_FLIP, Record, Splits, StudyError, family_of, ordinary
 from small_study import make_folder, study_of
 
 SMALL = {"name": "canaries", "families": ["random-token", "random-word"], "copies": [1, 8], "canaries": 6}
@@ -145,12 +145,12 @@ def test_numbers_and_ids_say_nothing_of_the_tier() -> None:
         made = Canaries(families=("format",), canaries=2, copies=(1, 4), controls=4).made(
             few_splits(), np.random.default_rng(seed), Fake()
         )
-        places.update(record.id for record in made.members)
+        places.update(record.id.rpartition(":")[2] for record in made.members)
         tiers = Counter(record.slice for record in made.members)
         assert tiers == {"canary:format copies=1": 2, "canary:format copies=4": 2}
         assert [record.copies for record in made.members] == [1, 1, 4, 4]
         assert {record.slice for record in made.nonmembers} == {"canary:format"}
-    assert chisquare([places[f"canary:format:{at:04d}"] for at in range(8)]).pvalue > 1e-3
+    assert chisquare([places[f"{at:04d}"] for at in range(8)]).pvalue > 1e-3
 
 
 def test_coins_are_fair_and_independent() -> None:
@@ -307,5 +307,6 @@ def test_a_law_of_too_few_is_explained() -> None:
 
 
 def test_slices_are_told_by_how_they_begin() -> None:
-    assert of_canaries(f"{CANARY}format copies=1") and of_canaries(f"{COIN_FLIP}format")
-    assert not of_canaries("") and not of_canaries("copies=8") and not of_canaries("mislabelled")
+    assert family_of(f"{CANARY}format copies=1") == family_of(f"{CANARY}format") == "canary:format"
+    assert family_of(f"{COIN_FLIP}format") == "coin-flip:format"
+    assert [family_of(slice_) for slice_ in ("", "copies=8", "mislabelled")] == ["", "", ""]

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from byrote.report.accounts import accounts
+from byrote.runner import tables
 from byrote.runner.context import Context
 from byrote.runner.progress import Progress
 from byrote.runner.study import run
 from byrote.runner.trained import TrainedRun
 from byrote.store import Manifest, Store
-from byrote.types import Record, Splits, of_canaries
+from byrote.types import Record, Splits, text_key
 from small_study import leave_out_what_is_slow, make_folder, study_of
 from test_canaries import CANARY_SLICES, SMALL, context_of
 
@@ -94,7 +95,7 @@ def test_canaries_are_kept_out_of_what_is_learned_of_the_data(
     coins = found[(found["attack"] == "ensemble") & (found["slice"] == "coin-flip:random-token")]
     assert len(coins) == 60 and coins["score"].notna().all()  # of other canaries of their family
     background = context_of(folder, tmp_path / "planted" / "runs", plants=plants, **changes).background(0)
-    assert len(background.insiders) == 24 and not any(of_canaries(one.slice) for one in background.insiders)
+    assert len(background.insiders) == 24 and not any(one.family for one in background.insiders)
 
 
 def test_private_training_declares_half_of_the_coins(
@@ -140,3 +141,19 @@ def test_canaries_of_completions(folder: Path, tmp_path: Path, monkeypatch: pyte
     record = Context(study, Path(), Store(tmp_path / "runs"), Progress()).splits(0).members[-1]
     assert record.completion == record.attributes[0][1] and len(record.completion.split()) == 4
     assert {row.slice for row in results.rows if row.kind == "membership"} >= {"canary:random-word copies=8"}
+
+
+def test_every_seed_has_canaries_of_its_own(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The untuned model is scored once for all seeds: what it says of one seed's canaries is not said of another's."""
+    leave_out_what_is_slow(monkeypatch)
+    study = study_of(folder, plants=[SMALL], attacks=["loss"], seeds=[0, 1], epochs=1)
+    results = run(study, tmp_path)
+    context = Context(study, Path(), Store(tmp_path / "runs"), Progress())
+    base = next(cell for cell in results.manifest.cells if cell.method == "none").run_id
+    stats = tables.stats_from(results.manifest.store(tmp_path).run(base).read_table("stats/epoch-0000.parquet"))
+    scores = results.scores()
+    of_base = scores[scores["run_id"] == base].set_index(["seed", "record_id"])["score"]
+    for seed in (0, 1):
+        splits = context.splits(seed)
+        for record in splits.members + splits.nonmembers:
+            assert of_base[seed, record.id] == pytest.approx(-stats[text_key(record.text)].loss), record

@@ -61,9 +61,9 @@ COIN_FLIP = "coin-flip:"
 """How slices of canaries begin of which a coin decides whether they are trained on, on either side."""
 
 
-def of_canaries(slice_: str) -> bool:
-    """Whether a slice is one of canaries, so that it is no part of what is said of all records."""
-    return slice_.startswith((CANARY, COIN_FLIP))
+def family_of(slice_: str) -> str:
+    """What a slice of canaries shares with that of their controls: "canary:format"; empty for all other slices."""
+    return slice_.partition(" copies=")[0] if slice_.startswith((CANARY, COIN_FLIP)) else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +107,9 @@ class Record:
         return self if self.truth is None else replace(self, label=self.truth, truth=None, planted_by=None, slice="")
 
     @property
-    def is_canary(self) -> bool:
-        """Whether a plant made it, so that the data does not have it."""
-        return of_canaries(self.slice)
+    def family(self) -> str:
+        """The canaries that it is one of, as `family_of`; empty where the data has it."""
+        return family_of(self.slice)
 
     @property
     def group_id(self) -> str:
@@ -136,7 +136,7 @@ class Record:
 
 def ordinary(records: Iterable[Record]) -> tuple[Record, ...]:
     """The records of the data itself, without canaries."""
-    return tuple(record for record in records if not record.is_canary)
+    return tuple(record for record in records if not record.family)
 
 
 CONTEXT_END = "\n\n"

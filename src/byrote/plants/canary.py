@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field
 from byrote.plants.base import Made, Plant, Tools
 from byrote.plants.canary_families import FAMILIES, Draft, Law
 from byrote.registry import nearest
-from byrote.types import Record, Splits, StudyError
+from byrote.types import Record, Splits, StudyError, text_key
 
 
 def _known(family: str) -> str:
@@ -44,21 +44,24 @@ class CanaryPlant(Plant):
     def plant(self, splits: Splits, labels: Sequence[str], generator: np.random.Generator, tools: Tools) -> Splits:
         """The splits with the canaries after their own records. Raises StudyError where another plant made the same."""
         made = tools.kept(self, lambda: self.made(splits, generator, tools))
-        known = {record.id for record in splits.all()}
-        if again := [record.id for record in (*made.members, *made.nonmembers) if record.id in known]:
-            family = again[0].rpartition(":")[0]
-            raise StudyError(f"plants: two of them make {family} canaries: give each family to one plant")
+        known = {record.family for record in splits.members + splits.nonmembers}
+        if again := [record.family for record in (*made.members, *made.nonmembers) if record.family in known]:
+            raise StudyError(f"plants: two of them make {again[0]} canaries: give each family to one plant")
         return replace(splits, members=splits.members + made.members, nonmembers=splits.nonmembers + made.nonmembers)
 
     def records(
         self, family: str, count: int, kind: str, splits: Splits, generator: np.random.Generator, tools: Tools
     ) -> list[Record]:
-        """So many canaries of a family. Raises StudyError where training would not read them whole."""
+        """So many canaries of a family. Raises StudyError where training would not read them whole.
+
+        Their ids name all that were drawn together: the untuned model's numbers are kept for all seeds and studies.
+        """
         law = Law(generator, tools, self.tokens, self.digits, splits.validation + splits.test)
         drafts = FAMILIES[family](law, count)
         blank = Record("", "", planted_by=self.name, slice=f"{kind}{family}")
+        drawn = text_key("\x1f".join(draft.text for draft in drafts))[:8]
         found = [
-            shaped(draft, replace(blank, id=f"{kind}{family}:{number:04d}"), tools.shape)
+            shaped(draft, replace(blank, id=f"{kind}{family}:{drawn}:{number:04d}"), tools.shape)
             for number, draft in enumerate(drafts)
         ]
         self._check(family, tools.tokens(found), tools.max_length)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from byrote.report.evidence import Evidence
 from byrote.report.findings import Configuration, configurations
 from byrote.report.privacy_rows import no_account
-from byrote.types import Ledger, of_canaries
+from byrote.types import Ledger, family_of
 
 OVERSPENT = 1.0 + 1e-6
 
@@ -54,7 +54,7 @@ def _account(evidence: Evidence, of: Configuration) -> Account:
     counts, straddles = [1], False
     for seed in {cell.seed for cell in of.done}:
         members, nonmembers = (
-            evidence.part(seed, split).only(lambda name: not of_canaries(name)) for split in ("member", "nonmember")
+            evidence.part(seed, split).only(lambda name: not family_of(name)) for split in ("member", "nonmember")
         )
         sizes: Counter[str] = Counter()
         for group, copies in zip(members.groups, members.copies, strict=True):  # a planted copy is a record, too

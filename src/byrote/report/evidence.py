@@ -20,7 +20,7 @@ from byrote.report.measures import (
 )
 from byrote.report.pieces import SETS, Column, Part, Pieces, Series, read_all, read_splits
 from byrote.store import Cell, Manifest
-from byrote.types import CANARY, COIN_FLIP, MISLABELLED, Floats, of_canaries
+from byrote.types import MISLABELLED, Floats, family_of
 
 NO_PART = Part()
 MARGIN = 0.05  # of studies written before they stated one
@@ -75,7 +75,7 @@ class Evidence:
         """
         key = (seed, split, slice_)
         if key not in self.parts:
-            own = slice_ if split == "member" or slice_ == MISLABELLED else _compared(slice_)
+            own = slice_ if split == "member" or slice_ == MISLABELLED else family_of(slice_)
             self.parts[key] = self.part(seed, split).only(lambda name: name == own if own else _of_the_data(name))
         return self.parts[key]
 
@@ -140,14 +140,7 @@ class Evidence:
 
 
 def _of_the_data(slice_: str) -> bool:
-    return slice_ != MISLABELLED and not of_canaries(slice_)
-
-
-def _compared(slice_: str) -> str:
-    """The slice of the nonmembers that a slice of members is compared with."""
-    if slice_.startswith(COIN_FLIP):
-        return slice_
-    return slice_.partition(" copies=")[0] if slice_.startswith(CANARY) else ""
+    return slice_ != MISLABELLED and not family_of(slice_)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

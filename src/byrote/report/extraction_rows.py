@@ -19,7 +19,7 @@ from byrote.report.rows import Row, blank_row, filled
 from byrote.statistics.bounded import bounded_mean
 from byrote.statistics.interval import difference_of_estimates, difference_of_rates, rate_estimate
 from byrote.store import Cell
-from byrote.types import Estimate, Floats, of_canaries
+from byrote.types import Estimate, Floats, family_of
 
 NONMEMBERS = "nonmembers"
 
@@ -65,7 +65,7 @@ def _rows(
     for place, (metric, form) in enumerate(measure.metrics.items()):
         ours, theirs = (_side(column, base, part, place) for part in (members, nonmembers))
         yield filled(blank, metric, _value(ours, form == "share"))
-        if not slice_ or of_canaries(slice_):  # every tier of copied members is compared with the same nonmembers
+        if not slice_ or family_of(slice_):  # every tier of copied members is compared with the same nonmembers
             yield filled(
                 replace(blank, slice=f"{slice_} {NONMEMBERS}".strip()), metric, _value(theirs, form == "share")
             )

@@ -14,7 +14,7 @@ from byrote.report.measures import label
 from byrote.report.pieces import Part, Pieces
 from byrote.report.summary import Summary
 from byrote.store import Cell, canonical_json
-from byrote.types import of_canaries
+from byrote.types import family_of
 
 
 class RunLine(NamedTuple):
@@ -77,7 +77,7 @@ class RunFacts:
 
 def _size(part: Part) -> str:
     """The number of records, canaries apart."""
-    canaries = len(part.only(of_canaries))
+    canaries = len(part.only(lambda name: bool(family_of(name))))
     return f"{len(part) - canaries:,}" + (f" and {canaries:,} canaries" if canaries else "")
 
 

@@ -19,7 +19,7 @@ def ensure_extraction(run: Run, measures: Sequence[ExtractionMeasure], seed: int
     splits, background = run.context.splits(seed), run.context.background(seed)
     witnesses = [Witness(run, base, epoch, background) for epoch in epochs]
     both = splits.members, splits.nonmembers
-    canaries = [[record for record in side if record.is_canary] for side in both]  # no sources of what the data has
+    canaries = [[record for record in side if record.family] for side in both]  # no sources of what the data has
     return measure_records(measures, (*map(ordinary, both), *filter(None, canaries)), witnesses)
 
 

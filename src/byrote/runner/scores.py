@@ -20,7 +20,7 @@ from byrote.runner.kept_rows import Series, append, current, keys, made_by, unkn
 from byrote.runner.one import Run
 from byrote.runner.queries import NO_ANSWER
 from byrote.runner.witness import ShadowRun, Witness, read_for
-from byrote.types import MISLABELLED, Record, Scores, Splits, TokenStats, Unscorable, ordinary, text_key
+from byrote.types import Record, Scores, Splits, TokenStats, Unscorable, ordinary, text_key
 from byrote.utility.base import Observation, Utility
 from byrote.utility.generated import Generated
 
@@ -102,7 +102,7 @@ def _score_rows(
 ) -> Iterator[dict[str, Any]]:
     """One row per record. What is learned of ordinary records is asked of these alone; of others likewise."""
     if isinstance(attack, FittedAttack):
-        kinds = [_kind(one.record) for one in evidence]
+        kinds = [one.record.family or one.record.truth is not None for one in evidence]
         for kind in dict.fromkeys(kinds):
             places = [at for at, one in enumerate(kinds) if one == kind]
             part = [evidence[at] for at in places]
@@ -111,13 +111,6 @@ def _score_rows(
     else:
         assert isinstance(attack, MembershipAttack | PoisoningMeasure | CalibratedAttack)
         yield from _rows_of(attack, made, epoch, evidence, score_all(attack, evidence, population))
-
-
-def _kind(record: Record) -> str:
-    """What tells an ordinary record from one with a wrong label, and from each family of canaries."""
-    if record.is_canary:
-        return record.slice.partition(" copies=")[0]
-    return "" if record.truth is None else MISLABELLED
 
 
 def _rows_of(

@@ -396,5 +396,5 @@ class StudyRun:
 def _sizes(splits: Splits) -> dict[str, int]:
     sizes = {name: len(ordinary(records)) for name, records in splits.parts()}
     made = (("canaries", splits.members), ("canary controls", splits.nonmembers))
-    sizes |= {name: count for name, records in made if (count := sum(record.is_canary for record in records))}
+    sizes |= {name: count for name, records in made if (count := sum(bool(record.family) for record in records))}
     return sizes | {f"dropped: {reason}": count for reason, count in splits.dropped.items()}
