@@ -101,7 +101,16 @@ class Context:
         data = self.study.data
         return load_data(
             data.source,
-            Columns(data.text, data.prompt, data.completion, data.messages, data.label, data.group, data.id),
+            Columns(
+                data.text,
+                data.prompt,
+                data.completion,
+                data.messages,
+                data.label,
+                data.group,
+                data.id,
+                tuple(data.attributes),
+            ),
             on_bad_rows=data.on_bad_rows,
             split=data.split,
             revision=data.revision,
@@ -180,7 +189,7 @@ class Context:
         """Where the split of a seed is kept, under the identity of everything that decides it."""
         data = self.study.data
         what: dict[str, Any] = {"recipe": RECIPE, "source": self.data.fingerprint, "seed": seed}
-        what |= data.model_dump(exclude={"source"})
+        what |= data.model_dump(exclude={"source", "attributes"})
         if data.min_tokens or data.max_tokens:
             what["tokenizer"] = self.model.fingerprint
         return self.store.run(f"split-{identity(what)}")
@@ -202,10 +211,20 @@ class Context:
                 outsiders=splits.validation + splits.test,
                 insiders=ordinary(splits.members),
                 of=self.scored,
+                values=self._values(splits),
                 neighbours={name: known[key] for name, key in keys.items() if key in known},
                 no_neighbours=why_no_neighbours(self._base_folder()) if self.neighbours_read else "",
             )
         return self._backgrounds[seed]
+
+    def _values(self, splits: Splits) -> dict[tuple[str, str], tuple[str, ...]]:
+        """Of the data, whichever part its records are in, so that all seeds ask the untuned model the same."""
+        canaries = [record for record in splits.members + splits.nonmembers if record.family]
+        found: dict[tuple[str, str], list[str]] = {}
+        for record in (*self.data.records, *canaries):
+            for name, value in record.attributes:
+                found.setdefault((record.family, name), []).append(value)
+        return {key: tuple(values) for key, values in found.items()}
 
     @property
     def scored(self) -> Literal["text", "completion"]:

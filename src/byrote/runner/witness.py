@@ -76,9 +76,13 @@ class Witness:
     def make(self, attack: Component) -> str:
         """What a score of this attack is made by here: the attack, and what it reads of the shadows.
 
-        A private shadow that is trained anew is another model, under the same id.
+        A private shadow that is trained anew is another model, under the same id. Which columns are attributes
+        changes no run either.
         """
-        read = self.shadow_identities[: attack.trainings] if isinstance(attack, Attack) and attack.trainings else []
+        read: list[str] = []
+        if isinstance(attack, Attack):
+            read += self.shadow_identities[: attack.trainings] if attack.trainings else ()
+            read += self.run.context.study.data.attributes if "attributes" in attack.needs else ()
         return identity([made_by(attack), *read]) if read else made_by(attack)
 
     def of(self, attack: Attack, record: Record) -> Evidence:

@@ -29,6 +29,10 @@ from byrote.study.fields import (
 from byrote.study.privacy import Privacy, PrivacyLevel
 
 
+def _as_list(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
 class Data(Settings):
     """Where the records come from, and how many of them take which part."""
 
@@ -40,6 +44,8 @@ class Data(Settings):
     label: str | None = None
     group: str | None = None
     id: str | None = None
+    attributes: Annotated[list[str], BeforeValidator(_as_list)] = []
+    """Columns whose values stand in the texts, as secrets that a model may give away."""
     split: str = "train"
     revision: str | None = None
     members: int = Field(ge=2)
@@ -95,10 +101,6 @@ def _shape(data: dict[str, Any]) -> str:
 def _default_attacks(data: dict[str, Any]) -> list[Component]:
     names = ATTACKS[_shape(data)] + (POISONING if mislabelled(data.get("plants", [])) else ())
     return [make("attack", name) for name in names]
-
-
-def _as_list(value: Any) -> Any:
-    return value if isinstance(value, list) else [value]
 
 
 class Study(Training):
@@ -349,4 +351,4 @@ def _check_privacy(level: Privacy, data: Data, added: int, batch_size: int) -> N
 
 def _identity_of_data(data: Data) -> dict[str, Any]:
     """The fields that decide which records land where; where they lie is in the fingerprint instead."""
-    return data.model_dump(exclude={"source", "revision", "split"})
+    return data.model_dump(exclude={"source", "revision", "split", "attributes"})
