@@ -19,6 +19,7 @@ from byrote.data.base import Columns
 from byrote.data.load import load
 from byrote.report.results import Results
 from byrote.runner.context import Context
+from byrote.runner.extraction import extraction_name
 from byrote.runner.progress import Progress
 from byrote.runner.study import run
 from byrote.store import Store
@@ -185,7 +186,11 @@ def test_what_is_repeated_is_recalled_and_inferred(
     assert inferred["none", "rank", controls].low < 0.5 < inferred["none", "rank", controls].high
     assert inferred["full", "prior-accuracy", learned].value == pytest.approx(0.1)
     cell = next(cell for cell in results.manifest.cells if cell.method != "none")
-    kept = results.manifest.store(tmp_path).run(cell.run_id).read_table("extraction.parquet")
+    kept = (
+        results.manifest.store(tmp_path)
+        .run(cell.run_id)
+        .read_table(extraction_name(results.manifest.split_folders["0"]))
+    )
     assert kept is not None
     by = {(row["measure"], row["record_id"]): row["statistics"] for row in kept.to_pylist() if row["epoch"] == 6}
     canaries = [record for _, record in by if record.startswith("canary:")]
@@ -250,7 +255,7 @@ def test_the_naive_attacker_ranks_alike(folder: Path, tmp_path: Path, monkeypatc
         return float(logits.gather(1, ids[0, 1:, None]).sum())
 
     base = next(cell for cell in results.manifest.cells if cell.method == "none").run_id
-    kept = results.manifest.store(tmp_path).run(base).read_table("extraction.parquet")
+    kept = results.manifest.store(tmp_path).run(base).read_table(extraction_name(results.manifest.split_folders["0"]))
     assert kept is not None
     by = {row["record_id"]: row["statistics"] for row in kept.to_pylist()}
     splits = context.splits(0)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from byrote.attacks.extraction.base import measure_all
 from byrote.report.accounts import accounts
 from byrote.runner import tables
 from byrote.runner.context import Context
@@ -157,3 +158,23 @@ def test_every_seed_has_canaries_of_its_own(folder: Path, tmp_path: Path, monkey
         splits = context.splits(seed)
         for record in splits.members + splits.nonmembers:
             assert of_base[seed, record.id] == pytest.approx(-stats[text_key(record.text)].loss), record
+
+
+def test_what_comes_out_is_sought_among_records_that_are_alike(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_out_what_is_slow(monkeypatch)
+    sides: list[tuple[set[str], int, int | None]] = []
+
+    def watched(measure: Any, side: Any, sources: Any) -> Any:
+        sides.append(({one.record.family for one in side}, len(sources), side[0].sources))
+        return measure_all(measure, side, sources)
+
+    monkeypatch.setattr("byrote.runner.extraction.measure_all", watched)
+    measure = {"name": "field-recall", "max_new_tokens": 8}
+    results = run(study_of(folder, plants=[SMALL], attacks=[measure], methods=["norm-tuning"], epochs=1), tmp_path)
+    assert [cell.error for cell in results.failed] == []
+    families = ["", "canary:random-token", "canary:random-word"]
+    assert {tuple(of) for of, _, _ in sides} == {(family,) for family in families}
+    assert {count for of, count, _ in sides if of == {""}} == {0}  # they have no attributes
+    assert {(count, least) for of, count, least in sides if of == {families[1]}} == {(12, 12)}

@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from byrote.attacks.extraction.base import ExtractionMeasure, chosen, measure_all
+from byrote.registry import Component
 from byrote.runner.kept_rows import append, current, keys, unknown
 from byrote.runner.one import Run
 from byrote.runner.witness import Witness
-from byrote.types import Record, ordinary
+from byrote.store import identity
+from byrote.types import Record, text_key
 
-EXTRACTION = "extraction.parquet"
+
+def extraction_name(split: str) -> str:
+    """The file of a run's numbers on one split: the untuned model's run answers for several.
+
+    The same record is compared with other texts in each.
+    """
+    return f"extraction/{split}.parquet"
 
 
 def ensure_extraction(run: Run, measures: Sequence[ExtractionMeasure], seed: int, base: Run, epochs: range) -> bool:
     """Add to the run's numbers what is missing of these measures on members and nonmembers; whether anything was."""
     splits, background = run.context.splits(seed), run.context.background(seed)
     witnesses = [Witness(run, base, epoch, background) for epoch in epochs]
-    both = splits.members, splits.nonmembers
-    canaries = [[record for record in side if record.family] for side in both]  # no sources of what the data has
-    return measure_records(measures, (*map(ordinary, both), *filter(None, canaries)), witnesses)
+    return measure_records(measures, (splits.members, splits.nonmembers), witnesses, seed)
 
 
 def measure_records(
-    measures: Sequence[ExtractionMeasure], sides: Sequence[Sequence[Record]], witnesses: Sequence[Witness]
+    measures: Sequence[ExtractionMeasure], sides: Sequence[Sequence[Record]], witnesses: Sequence[Witness], seed: int
 ) -> bool:
-    """Add what is missing of these measures on each side's records, by each witness; whether anything was.
+    """Add what is missing of these measures on each side's records of a seed, by each witness; whether anything was.
 
     The witnesses are of one run after different epochs; what is generated is measured by the last one alone.
     """
@@ -34,27 +41,55 @@ def measure_records(
 
     if not witnesses:
         return False
-    folder, make = witnesses[0].run.folder, witnesses[0].make
-    known = keys(current(folder, EXTRACTION, "measure", measures, make), "measure")
+    folder, name = witnesses[0].run.folder, extraction_name(witnesses[0].run.context.split_folder(seed).id)
+
+    def make(measure: Component) -> str:
+        return _made_by(measure, sides, witnesses[0])
+
+    known = keys(current(folder, name, "measure", measures, make), "measure")
     rows: list[dict[str, Any]] = []
     for witness in witnesses:
         for measure in measures:
             if measure.at_the_end and witness is not witnesses[-1]:
                 continue
-            for side in sides:
-                asked = chosen(measure, side)
+            for part, least in _alike(sides):
+                asked = chosen(measure, part)
                 if missing := unknown(known, witness.epoch, measure.name, measure.settings(), asked):
-                    rows += _rows(measure, witness, missing, asked)
-    return append(folder, EXTRACTION, rows, "measure", {"statistics": pa.list_(pa.float64())}, measures, make=make)
+                    rows += _rows(measure, witness, missing, part, least, make(measure))
+    return append(folder, name, rows, "measure", {"statistics": pa.list_(pa.float64())}, measures, make=make)
+
+
+def _alike(sides: Sequence[Sequence[Record]]) -> Iterator[tuple[list[Record], int]]:
+    """The data's own records of each side, and each family of canaries, with the size of the smaller side."""
+    for family in dict.fromkeys(record.family for side in sides for record in side):
+        parts = [part for side in sides if (part := [record for record in side if record.family == family])]
+        for part in parts:
+            yield part, min(map(len, parts))
+
+
+def _made_by(measure: Component, sides: Sequence[Sequence[Record]], witness: Witness) -> str:
+    """What a number of this measure is made by: where texts are compared with all of a side, the sides too."""
+    made = witness.make(measure)
+    if not isinstance(measure, ExtractionMeasure) or "continuations" not in measure.needs:
+        return made
+    return identity([made, [[text_key(record.text) for record in side] for side in sides]])
 
 
 def _rows(
-    measure: ExtractionMeasure, witness: Witness, records: Sequence[Record], side: Sequence[Record]
+    measure: ExtractionMeasure,
+    witness: Witness,
+    records: Sequence[Record],
+    side: Sequence[Record],
+    least: int,
+    made: str,
 ) -> list[dict[str, Any]]:
-    """One for each of these records, of a side whose records are all sources of what may come out."""
-    cut, made = witness.run.context.cut, witness.make(measure)
+    """One for each of these records; all records of the side are sources, asked about or not. The smaller side has
+    `least` of them.
+    """
+    cut = witness.run.context.cut
     sources = [cut(one).rest for record in side for one in measure.openings(record, witness.background)]
-    found = measure_all(measure, [witness.of(measure, record) for record in records], sources)
+    evidence = [replace(witness.of(measure, record), sources=least) for record in records]
+    found = measure_all(measure, evidence, sources)
     return [
         {
             "epoch": witness.epoch,

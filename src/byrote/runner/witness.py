@@ -74,15 +74,16 @@ class Witness:
         return [answers_identity(shadow.run, shadow.run.history()["epochs"]) for shadow in self.shadow_runs]
 
     def make(self, attack: Component) -> str:
-        """What a score of this attack is made by here: the attack, and what it reads of the shadows.
+        """What a score of this attack is made by here: the attack, what it reads of the shadows, and its encoders.
 
-        A private shadow that is trained anew is another model, under the same id. Which columns are attributes
-        changes no run either.
+        A private shadow that is trained anew is another model, under the same id; so is an encoder under its name.
+        Which columns are attributes changes no run either.
         """
-        read: list[str] = []
-        if isinstance(attack, Attack):
-            read += self.shadow_identities[: attack.trainings] if attack.trainings else ()
-            read += self.run.context.study.data.attributes if "attributes" in attack.needs else ()
+        if not isinstance(attack, Attack):
+            return made_by(attack)
+        read = self.shadow_identities[: attack.trainings] if attack.trainings else []
+        read = read + [self.run.context.encoders.identity(name) for name in attack.encoders]
+        read += self.run.context.study.data.attributes if "attributes" in attack.needs else ()
         return identity([made_by(attack), *read]) if read else made_by(attack)
 
     def of(self, attack: Attack, record: Record) -> Evidence:
@@ -118,6 +119,7 @@ class Witness:
             continuations=tuple(one for one in said if one is not None),
             given=tuple(cut.given for cut in cuts),
             follows=tuple(cut.follows for cut in cuts),
+            rests=tuple(cut.rest for cut in cuts),
             chances=drawn,
             gradient_norm=norm,
             failure=asked.failure or (self.closed if lacks else ""),
