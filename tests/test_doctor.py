@@ -143,6 +143,17 @@ def test_groups_are_tested_as_groups_and_counted(folder: Path, tmp_path: Path) -
     assert found.verdict == "refused" and "declared to have 50 groups, which is far from the truth" in found.reason
 
 
+@pytest.mark.parametrize(
+    "plant",
+    [
+        {"name": "duplicates", "copies": [12], "members": 4},
+        {"name": "canaries", "families": ["random-token"], "copies": [9], "canaries": 5, "tokens": 4},
+    ],
+)
+def test_planted_copies_are_counted(folder: Path, plant: dict[str, Any]) -> None:
+    assert only(folder, plants=[plant]).verdict == "works"
+
+
 def test_a_delta_that_protects_nobody_is_said(folder: Path) -> None:
     found = only(folder, privacy=[NOISY | {"delta": 0.2}])
     assert found.verdict == "works" and "delta 0.2 is not below 1/10" in found.reason

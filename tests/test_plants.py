@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
-from byrote.plants.base import free, plant_all
+from byrote.plants.base import Tools, free, plant_all
 from byrote.plants.duplicates import Duplicates
 from byrote.plants.mislabel import Mislabel
 from byrote.report.accounts import accounts
@@ -31,9 +31,14 @@ def splits_of(members: int = 200, nonmembers: int = 100) -> Splits:
     return Splits(part("m", members), part("n", nonmembers), part("v", 10), part("t", 10))
 
 
+def planted(plants: list[Any], splits: Splits, seed: int) -> Splits:
+    """These plants ask no model."""
+    return plant_all(plants, splits, LABELS, seed, tools=cast(Tools, None))
+
+
 def test_mislabel_changes_labels_of_members_and_of_as_many_nonmembers() -> None:
     drawn = splits_of()
-    splits = plant_all([Mislabel(members=40)], drawn, LABELS, seed=3)
+    splits = planted([Mislabel(members=40)], drawn, seed=3)
     for before, after in ((drawn.members, splits.members), (drawn.nonmembers, splits.nonmembers)):
         flipped = [(a, b) for a, b in zip(before, after, strict=True) if a != b]
         assert len(flipped) == 40
@@ -50,7 +55,7 @@ def test_mislabel_takes_any_record_and_any_other_label_evenly() -> None:
     chosen: Counter[str] = Counter()
     wrong: Counter[int] = Counter()
     for seed in range(200):
-        for record in plant_all([Mislabel(members=40)], splits_of(), LABELS, seed).members:
+        for record in planted([Mislabel(members=40)], splits_of(), seed).members:
             if record.truth is not None and record.label is not None:
                 chosen[record.id] += 1
                 wrong[(LABELS.index(record.label) - LABELS.index(record.truth)) % 4] += 1
@@ -63,13 +68,13 @@ def test_mislabel_takes_any_record_and_any_other_label_evenly() -> None:
 
 def test_a_seed_plants_the_same_and_another_seed_other_records() -> None:
     plants = [Mislabel(members=20)]
-    first, again, other = (plant_all(plants, splits_of(), LABELS, seed) for seed in (1, 1, 2))
+    first, again, other = (planted(plants, splits_of(), seed) for seed in (1, 1, 2))
     assert first == again != other
 
 
 def test_two_plants_leave_each_others_records_alone() -> None:
     plants = [Mislabel(members=90), Duplicates(copies=(2, 4), members=50)]
-    slices = Counter(record.slice for record in plant_all(plants, splits_of(), LABELS, seed=0).members)
+    slices = Counter(record.slice for record in planted(plants, splits_of(), seed=0).members)
     assert slices == {MISLABELLED: 90, "copies=2": 50, "copies=4": 50, "": 10}
 
 
@@ -88,7 +93,7 @@ def test_records_with_near_copies_are_left_alone() -> None:
 )
 def test_more_than_there_is_cannot_be_planted(plant: Any, words: str) -> None:
     with pytest.raises(StudyError, match=words):
-        plant_all([plant], splits_of(), LABELS, seed=0)
+        planted([plant], splits_of(), seed=0)
 
 
 def test_a_prediction_read_for_another_label() -> None:

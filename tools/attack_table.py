@@ -43,7 +43,7 @@ def page() -> str:
     found = attacks()
     parts = [INTRODUCTION + " or, for labels, ".join(_list(names) for names in ATTACKS.values()) + ".\n"]
     parts.append("\n".join(["## What attacks need", "", *_needs()]) + "\n")
-    for kind in dict.fromkeys(attack.kind for attack in found.values()):
+    for kind in sorted({attack.kind for attack in found.values()}, key=lambda kind: (kind != "membership", kind)):
         of_kind = {name: attack for name, attack in found.items() if attack.kind == kind}
         parts.append(f"## {kind.capitalize()}\n\n{_table(of_kind)}\n")
         parts += [_section(name, attack) for name, attack in of_kind.items()]

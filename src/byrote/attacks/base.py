@@ -19,12 +19,14 @@ from byrote.registry import Component
 from byrote.types import Decoding, Floats, Generation, Opening, Query, Record, Scores, TokenStats, Unscorable
 
 Need = Literal[
-    "base", "tokens", "population", "neighbours", "queries", "continuations", "chances", "gradients", "shadows", "peers"
-]
+    "base", "tokens", "attributes", "population", "neighbours", "queries", "continuations", "chances", "gradients",
+    "shadows", "peers",
+]  # fmt: skip
 """What an attack reads beside the tuned model's own statistics of the record:
 
 - base: the untuned base model's statistics of the same texts
 - tokens: which tokens the record has
+- attributes: parts of the record that are a secret, and what they are in other records
 - population: the evidence on other records, which were not trained on and are never scored
 - neighbours: texts that differ from the record in a few words, made by the base model
 - queries: the model's statistics of further texts
@@ -59,6 +61,8 @@ class Background:
     """What of a record is scored."""
     neighbours: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By record id: what is scored of it with a few words replaced by others that the base model finds likely."""
+    values: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
+    """By family of canaries (empty: the data's own records) and attribute: what it is in all records that have it."""
     no_neighbours: str = ""
     """Why there are none, where none can be made."""
     encoder: Callable[[str], Embed] = no_encoder

@@ -27,10 +27,12 @@ class Columns:
     label: str | None = None
     group: str | None = None
     id: str | None = None
+    attributes: tuple[str, ...] = ()
+    """Of values that stand in the text."""
 
     def named(self) -> dict[str, str]:
-        """The roles that have a column: {"text": "ticket", ...}."""
-        pairs = ((role.name, getattr(self, role.name)) for role in fields(self))
+        """The roles that have a column of their own: {"text": "ticket", ...}."""
+        pairs = ((role.name, getattr(self, role.name)) for role in fields(self) if role.name != "attributes")
         return {role: column for role, column in pairs if column is not None}
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from typing import Any
 
 from byrote.data.base import BadRow, Columns, Loaded, Row, Table
 from byrote.registry import nearest
@@ -39,7 +41,7 @@ def choose_columns(asked: Columns, table: Table, source: str) -> Columns:
     if bool(chosen.prompt) != bool(chosen.completion):
         present, absent = ("prompt", "completion") if chosen.prompt else ("completion", "prompt")
         raise StudyError(f"data: {present!r} is given without {absent!r}; name both columns, or use 'text'")
-    for role, column in chosen.named().items():
+    for role, column in [*chosen.named().items(), *(("attributes", column) for column in chosen.attributes)]:
         if column not in table.columns:
             known = ", ".join(table.columns)
             raise StudyError(
@@ -51,9 +53,11 @@ def choose_columns(asked: Columns, table: Table, source: str) -> Columns:
 
 def with_text(asked: Columns, table: Table, source: str) -> Columns:
     """The asked columns, completed with the text column that the table suggests."""
+    taken = {*asked.named().values(), *asked.attributes}
     if table.defaults.named():
-        return replace(asked, **(table.defaults.named() | asked.named()))
-    texts = [column for column, is_text in table.columns.items() if is_text and column not in asked.named().values()]
+        roles: dict[str, Any] = table.defaults.named() | asked.named()
+        return replace(asked, **roles)
+    texts = [column for column, is_text in table.columns.items() if is_text and column not in taken]
     if "text" in texts:
         return replace(asked, text="text")
     if "prompt" in texts and "completion" in texts:
@@ -96,6 +100,7 @@ def to_records(table: Table, columns: Columns, source: str, on_bad_rows: str) ->
     if not records:
         detail = f"all {sum(counts.values())} rows are bad, such as {first_bad[0]}" if first_bad else "it has no rows"
         raise StudyError(f"{source} holds no records: {detail}")
+    _check_attributes(records, columns, source)
     found = fingerprint(records, columns)
     return Loaded(tuple(records), dict(counts), tuple(first_bad), found, table.licence, table.description)
 
@@ -138,7 +143,31 @@ def to_record(row: Row | BadRow, name: str, columns: Columns, source: str) -> Re
         group=scalar_of(values, columns.group, may_be_null=True),
         where=f"{source}:{row.line}",
         messages=messages,
+        attributes=attributes_of(values, columns.attributes, text),
     )
+
+
+def attributes_of(values: Mapping[str, object], columns: Sequence[str], text: str) -> tuple[tuple[str, str], ...]:
+    """Those of these columns whose value stands in the text once and not within a word, after some other text; in
+    their order there."""
+    found = []
+    for column in columns:
+        if is_null(values.get(column)) or not str(values[column]).strip():
+            continue
+        value = (scalar_of(values, column) or "").strip()
+        alone = re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text, re.ASCII)  # not all scripts part their words
+        if alone and text.count(value) == 1 and text[: alone.start()].strip():
+            found.append((column, value))
+    return tuple(sorted(found, key=lambda pair: text.index(pair[1])))
+
+
+def _check_attributes(records: Sequence[Record], columns: Columns, source: str) -> None:
+    known = {name for record in records for name, _ in record.attributes}
+    if never := [column for column in columns.attributes if column not in known]:
+        raise StudyError(
+            f"{source}: no text holds its value of the column {never[0]!r} once, after some other text. "
+            "data.attributes names columns whose values stand in the texts"
+        )
 
 
 def messages_of(values: Mapping[str, object], column: str | None) -> tuple[tuple[str, str], ...] | None:
@@ -231,8 +260,9 @@ def clean(text: str, column: str) -> str:
 
 
 def fingerprint(records: list[Record], columns: Columns) -> str:
-    """sha256 of the columns used and of all that the records say, in order."""
-    digest = hashlib.sha256(json.dumps(asdict(columns), sort_keys=True).encode())
+    """sha256 of the columns used and of all that the records say, in order; which of it is a secret is not in it."""
+    used = {role: column for role, column in asdict(columns).items() if role != "attributes"}
+    digest = hashlib.sha256(json.dumps(used, sort_keys=True).encode())
     for record in records:
         fields = (record.id, record.text, record.prompt, record.completion, record.label, record.group)
         digest.update(json.dumps(fields if record.messages is None else (*fields, record.messages)).encode())

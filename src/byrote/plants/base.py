@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Sequence
-from typing import ClassVar, Literal
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 
@@ -14,8 +14,40 @@ from byrote.types import Record, Splits
 STREAM = 0x91A27  # keeps these generators apart from the others that start from the same seed
 
 
+class Made(NamedTuple):
+    """Records that the data does not have, for either side of the split."""
+
+    members: tuple[Record, ...]
+    nonmembers: tuple[Record, ...]
+
+
+class Tools(ABC):
+    """What the runner hands to the plants of one seed: what they may ask of the base model, which they do not know."""
+
+    max_length: int
+    """Tokens that training reads of a record."""
+    shape: Literal["text", "completion", "messages"]
+    """What a record is made of: one text, prompt and completion, or a chat."""
+
+    @abstractmethod
+    def pieces(self, count: int, generator: np.random.Generator) -> list[str]:
+        """A text of so many random tokens, in one piece for each: the tokenizer reads it back as exactly these."""
+
+    @abstractmethod
+    def losses(self, texts: Sequence[str]) -> list[float]:
+        """The untuned base model's mean loss on each text, in nats per token."""
+
+    @abstractmethod
+    def tokens(self, records: Sequence[Record]) -> list[tuple[int, ...]]:
+        """The tokens of each record, however many they are."""
+
+    @abstractmethod
+    def kept(self, plant: Plant, make: Callable[[], Made]) -> Made:
+        """What this plant made before, or makes now: then it is kept for the next time."""
+
+
 class Plant(Component):
-    """Abstract: changes members, and nonmembers as their control; validation and test records stay as they are.
+    """Abstract: changes or adds members, and nonmembers as their control; validation and test records stay as they are.
 
     A subclass is final, frozen, and registered with `@register`. What it changes carries `planted_by` and `slice`,
     so that every number can be given for that slice.
@@ -25,11 +57,11 @@ class Plant(Component):
     """What must be predicted for the plant to make sense."""
 
     @abstractmethod
-    def plant(self, splits: Splits, labels: Sequence[str], generator: np.random.Generator) -> Splits:
+    def plant(self, splits: Splits, labels: Sequence[str], generator: np.random.Generator, tools: Tools) -> Splits:
         """The splits with this plant in them; records that another plant marked are left alone. Raises StudyError."""
 
     def added(self) -> int:
-        """How many training records it adds, by its settings alone: the size of private data may not depend on them."""
+        """How many training records it adds, by its settings alone: that number is declared, and may tell nothing."""
         return 0
 
     def mislabelled(self) -> int:
@@ -48,8 +80,9 @@ def free(records: Sequence[Record]) -> list[int]:
     return [at for at, record in enumerate(records) if record.planted_by is None and sizes[record.group_id] == 1]
 
 
-def plant_all(plants: Sequence[Plant], splits: Splits, labels: Sequence[str], seed: int) -> Splits:
+def plant_all(plants: Sequence[Plant], splits: Splits, labels: Sequence[str], seed: int, tools: Tools) -> Splits:
     """The splits with every plant in them, in the order given; the same seed plants the same."""
     for place, plant in enumerate(plants):
-        splits = plant.plant(splits, labels, np.random.default_rng(np.random.SeedSequence([seed, STREAM, place])))
+        generator = np.random.default_rng(np.random.SeedSequence([seed, STREAM, place]))
+        splits = plant.plant(splits, labels, generator, tools)
     return splits

@@ -9,7 +9,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field, field_validator
 
-from byrote.plants.base import Plant, free
+from byrote.plants.base import Plant, Tools, free
 from byrote.registry import register
 from byrote.types import Splits, StudyError
 
@@ -39,7 +39,7 @@ class Duplicates(Plant):
         """The copies beside the records themselves."""
         return self.members * sum(count - 1 for count in self.copies)
 
-    def plant(self, splits: Splits, labels: Sequence[str], generator: np.random.Generator) -> Splits:
+    def plant(self, splits: Splits, labels: Sequence[str], generator: np.random.Generator, tools: Tools) -> Splits:
         """Members with their number of copies. Raises StudyError where there are too few."""
         usable, wanted = free(splits.members), self.members * len(self.copies)
         if wanted > len(usable):

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from byrote.plants.base import Plant, free
+from byrote.plants.base import Plant, Tools, free
 from byrote.registry import register
 from byrote.types import MISLABELLED, Record, Splits, StudyError
 
@@ -34,7 +34,7 @@ class Mislabel(Plant):
         """The members that get a wrong label."""
         return self.members
 
-    def plant(self, splits: Splits, labels: Sequence[str], generator: np.random.Generator) -> Splits:
+    def plant(self, splits: Splits, labels: Sequence[str], generator: np.random.Generator, tools: Tools) -> Splits:
         """Members and nonmembers with wrong labels among them. Raises StudyError where there are too few."""
         nonmembers = self.members if self.nonmembers is None else self.nonmembers
         return replace(

@@ -132,12 +132,14 @@ def _all(index: SlicedIndex, one: Finding, measure: Extraction, metric: str) -> 
 
 
 def _part(index: SlicedIndex, one: Finding, measure: Extraction, slice_: str) -> Value:
-    """What comes out of one slice's members; the untuned model's in small."""
+    """What comes out of one slice's members; that of canaries never trained on, and the untuned model's, in small."""
     row = index.get(one, measure, _first(measure), slice_)
     if row is None or row.value is None:
         return Value(ABSENT, (row.reason,) if row is not None and row.reason else ())
     null = None if row.null_value is None else f"untuned {rate(row.null_value)}"
-    return Value(rate(row.value), tuple(filter(None, [limits(row.estimate, rate), null])))
+    controls = index.get(one, measure, _first(measure), f"{slice_} {NONMEMBERS}")
+    beside = None if controls is None or controls.value is None else f"controls {rate(controls.value)}"
+    return Value(rate(row.value), tuple(filter(None, [limits(row.estimate, rate), beside, null])))
 
 
 def _within(summary: Summary, index: SlicedIndex) -> list[str]:

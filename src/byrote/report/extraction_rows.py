@@ -19,7 +19,7 @@ from byrote.report.rows import Row, blank_row, filled
 from byrote.statistics.bounded import bounded_mean
 from byrote.statistics.interval import difference_of_estimates, difference_of_rates, rate_estimate
 from byrote.store import Cell
-from byrote.types import Estimate, Floats
+from byrote.types import Estimate, Floats, family_of
 
 NONMEMBERS = "nonmembers"
 
@@ -67,8 +67,10 @@ def _rows(
     for place, (metric, form) in enumerate(measure.metrics.items()):
         ours, theirs = (_side(column, base, part, place) for part in (members, nonmembers))
         yield filled(blank, metric, _value(ours, form == "share"))
-        if not slice_:  # every tier of copied members is compared with the same nonmembers
-            yield filled(replace(blank, slice=NONMEMBERS), metric, _value(theirs, form == "share"))
+        if not slice_ or family_of(slice_):  # every tier of copied members is compared with the same nonmembers
+            yield filled(
+                replace(blank, slice=f"{slice_} {NONMEMBERS}".strip()), metric, _value(theirs, form == "share")
+            )
         yield filled(blank, f"{metric}-vs-{NONMEMBERS}", _between(ours, theirs, form == "share"))
         if base is not None:
             beyond = difference_of_estimates(_gain(ours, form == "share"), _gain(theirs, form == "share"))

@@ -11,9 +11,10 @@ from byrote.report.evidence import Evidence
 from byrote.report.findings import RATE_FIELDS
 from byrote.report.formats import ABSENT, measure
 from byrote.report.measures import label
-from byrote.report.pieces import Pieces
+from byrote.report.pieces import Part, Pieces
 from byrote.report.summary import Summary
 from byrote.store import Cell, canonical_json
+from byrote.types import family_of
 
 
 class RunLine(NamedTuple):
@@ -62,9 +63,9 @@ class RunFacts:
         return cls(
             runs=runs,
             splits=[
-                SplitLine(str(seed), *(f"{len(parts.get(split, ())):,}" for split in
+                SplitLine(str(seed), *(_size(evidence.part(seed, split)) for split in
                                        ("member", "nonmember", "validation", "test")))
-                for seed, parts in sorted(evidence.splits.items())
+                for seed in sorted(evidence.splits)
             ],
             environment=[("byrote", manifest.byrote), *_environment(evidence)],
             study=yaml.safe_dump(manifest.study, sort_keys=False, allow_unicode=True, width=100),
@@ -72,6 +73,12 @@ class RunFacts:
             several_privacies=len({cell.privacy for cell in manifest.cells}) > 1,
             any_tried=any(run.tried for run in runs),
         )  # fmt: skip
+
+
+def _size(part: Part) -> str:
+    """The number of records, canaries apart."""
+    canaries = len(part.only(lambda name: bool(family_of(name))))
+    return f"{len(part) - canaries:,}" + (f" and {canaries:,} canaries" if canaries else "")
 
 
 def _run_line(cell: Cell, pieces: Pieces | None) -> RunLine:

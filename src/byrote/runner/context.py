@@ -19,7 +19,7 @@ from byrote.data.duplicates import remove_duplicates
 from byrote.data.load import load as load_data
 from byrote.data.split import split
 from byrote.methods.tuned import Tuned
-from byrote.models.load import LoadedModel, ResolvedModel, load, resolve
+from byrote.models.load import LoadedModel, ResolvedModel, load, load_tokenizer, resolve
 from byrote.models.tuned import GivenModel
 from byrote.objectives.batching import encode
 from byrote.objectives.completion import encode_completions
@@ -28,11 +28,12 @@ from byrote.runner import tables
 from byrote.runner.encoders import Encoders
 from byrote.runner.environment import pick_device
 from byrote.runner.neighbours import missing_neighbours, read_neighbours, why_no_neighbours
+from byrote.runner.plant_tools import StoredTools
 from byrote.runner.progress import Progress
 from byrote.store import Locked, RunFolder, Store, identity
 from byrote.study import Study
 from byrote.study.experiment import RECIPE
-from byrote.types import Decoding, Opening, Query, Record, Splits, StudyError, text_key
+from byrote.types import Decoding, Opening, Query, Record, Splits, StudyError, ordinary, text_key
 from byrote.utility.generated import Generated
 
 if TYPE_CHECKING:
@@ -102,7 +103,16 @@ class Context:
         data = self.study.data
         return load_data(
             data.source,
-            Columns(data.text, data.prompt, data.completion, data.messages, data.label, data.group, data.id),
+            Columns(
+                data.text,
+                data.prompt,
+                data.completion,
+                data.messages,
+                data.label,
+                data.group,
+                data.id,
+                tuple(data.attributes),
+            ),
             on_bad_rows=data.on_bad_rows,
             split=data.split,
             revision=data.revision,
@@ -120,7 +130,9 @@ class Context:
         if self._tokenizer is None and self.given is not None and (self.given.base or not self.study.untuned):
             own = self.given.base.tokenizer() if self.given.base is not None else None
             self._tokenizer = own or self.given.tuned.tokenizer()
-        return self._tokenizer or self.load_model().tokenizer
+        if self._tokenizer is None:
+            self._tokenizer = load_tokenizer(self.model, self.study.trust_remote_code)
+        return self._tokenizer
 
     def load_model(self) -> LoadedModel:
         """A fresh copy of the base model, on the device."""
@@ -179,7 +191,7 @@ class Context:
         """Where the split of a seed is kept, under the identity of everything that decides it."""
         data = self.study.data
         what: dict[str, Any] = {"recipe": RECIPE, "source": self.data.fingerprint, "seed": seed}
-        what |= data.model_dump(exclude={"source"})
+        what |= data.model_dump(exclude={"source", "attributes"})
         if data.min_tokens or data.max_tokens:
             what["tokenizer"] = self.model.fingerprint
         return self.store.run(f"split-{identity(what)}")
@@ -188,7 +200,7 @@ class Context:
         """The split of a seed with the study's plants in it, shared by all methods."""
         if seed not in self._planted:
             plants: Sequence[Plant] = self.study.plants  # type: ignore[assignment]
-            self._planted[seed] = plant_all(plants, self.drawn(seed), self.labels, seed)
+            self._planted[seed] = plant_all(plants, self.drawn(seed), self.labels, seed, StoredTools(self, seed))
         return self._planted[seed]
 
     def background(self, seed: int) -> Background:
@@ -199,13 +211,23 @@ class Context:
             keys = {record.id: text_key(record.scored(self.scored)) for record in splits.members + splits.nonmembers}
             self._backgrounds[seed] = Background(
                 outsiders=splits.validation + splits.test,
-                insiders=splits.members,
+                insiders=ordinary(splits.members),
                 of=self.scored,
+                values=self._values(splits),
                 neighbours={name: known[key] for name, key in keys.items() if key in known},
                 no_neighbours=why_no_neighbours(self._base_folder()) if self.neighbours_read else "",
                 encoder=self.encoders,
             )
         return self._backgrounds[seed]
+
+    def _values(self, splits: Splits) -> dict[tuple[str, str], tuple[str, ...]]:
+        """Of the data, whichever part its records are in, so that all seeds ask the untuned model the same."""
+        canaries = [record for record in splits.members + splits.nonmembers if record.family]
+        found: dict[tuple[str, str], list[str]] = {}
+        for record in (*self.data.records, *canaries):
+            for name, value in record.attributes:
+                found.setdefault((record.family, name), []).append(value)
+        return {key: tuple(values) for key, values in found.items()}
 
     @property
     def scored(self) -> Literal["text", "completion"]:

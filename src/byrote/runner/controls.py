@@ -16,7 +16,7 @@ from byrote.runner.witness import Witness
 from byrote.store import HELD, Cell, Locked
 from byrote.study import Study
 from byrote.study.model import CONTROL_MEMBERS
-from byrote.types import ByroteError, Query, Record, Splits
+from byrote.types import ByroteError, Query, Record, Splits, ordinary
 
 if TYPE_CHECKING:
     from byrote.runner.study import StudyRun
@@ -41,7 +41,7 @@ def control_queries(splits: Splits) -> list[Query]:
 
 
 def _few(splits: Splits) -> tuple[tuple[Record, ...], tuple[Record, ...]]:
-    return splits.members[:CONTROL_MEMBERS], splits.nonmembers[:CONTROL_MEMBERS]
+    return ordinary(splits.members)[:CONTROL_MEMBERS], ordinary(splits.nonmembers)[:CONTROL_MEMBERS]
 
 
 def positive_control(study: StudyRun) -> Cell | None:

@@ -150,7 +150,8 @@ class _Cells:
         from byrote.training.accounting import delta_warning
 
         try:
-            members, run = self.splits.members, self._run(privacy)
+            run = self._run(privacy)
+            members = run.records(self.splits)
             usable = [at for at, one in enumerate(target.encode(members)) if one.targets]
             guarantee, _ = promised(run.experiment, privacy, [members[at] for at in usable])
             found = replace(

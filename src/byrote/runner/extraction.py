@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -52,11 +52,19 @@ def measure_records(
         for measure in measures:
             if measure.at_the_end and witness is not witnesses[-1]:
                 continue
-            for side in sides:
-                asked = chosen(measure, side)
+            for part, least in _alike(sides):
+                asked = chosen(measure, part)
                 if missing := unknown(known, witness.epoch, measure.name, measure.settings(), asked):
-                    rows += _rows(measure, witness, missing, side, min(map(len, sides)), make(measure))
+                    rows += _rows(measure, witness, missing, part, least, make(measure))
     return append(folder, name, rows, "measure", {"statistics": pa.list_(pa.float64())}, measures, make=make)
+
+
+def _alike(sides: Sequence[Sequence[Record]]) -> Iterator[tuple[list[Record], int]]:
+    """The data's own records of each side, and each family of canaries, with the size of the smaller side."""
+    for family in dict.fromkeys(record.family for side in sides for record in side):
+        parts = [part for side in sides if (part := [record for record in side if record.family == family])]
+        for part in parts:
+            yield part, min(map(len, parts))
 
 
 def _made_by(measure: Component, sides: Sequence[Sequence[Record]], witness: Witness) -> str:
@@ -76,7 +84,7 @@ def _rows(
     made: str,
 ) -> list[dict[str, Any]]:
     """One for each of these records; all records of the side are sources, asked about or not. The smaller side has
-    `least`.
+    `least` of them.
     """
     cut = witness.run.context.cut
     sources = [cut(one).rest for record in side for one in measure.openings(record, witness.background)]

@@ -18,7 +18,7 @@ from byrote.store import identity
 from byrote.study import Experiment
 from byrote.study.model import CONTROL_MEMBERS
 from byrote.study.privacy import Privacy
-from byrote.types import Decoding, Diverged, Opening, Record, Splits, StudyError, TokenStats, text_key
+from byrote.types import Decoding, Diverged, Opening, Record, Splits, StudyError, TokenStats, ordinary, text_key
 
 if TYPE_CHECKING:
     from torch import nn
@@ -132,7 +132,7 @@ class MethodRun(Run, ABC):
         if self.experiment.shadow is not None:
             members = half_of(splits.members + splits.nonmembers, self.seed("shadow's half"))
         if part == "few members":
-            return members[:CONTROL_MEMBERS]
+            return ordinary(members)[:CONTROL_MEMBERS]
         if part == "rightly labelled":
             members = tuple(record for record in members if record.truth is None)
         elif part == "relabelled":

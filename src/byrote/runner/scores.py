@@ -20,7 +20,7 @@ from byrote.runner.kept_rows import Series, append, current, keys, made_by, unkn
 from byrote.runner.one import Run
 from byrote.runner.queries import NO_ANSWER
 from byrote.runner.witness import ShadowRun, Witness, read_for
-from byrote.types import Record, Scores, Splits, TokenStats, Unscorable, text_key
+from byrote.types import Record, Scores, Splits, TokenStats, Unscorable, ordinary, text_key
 from byrote.utility.base import Observation, Utility
 from byrote.utility.generated import Generated
 
@@ -48,14 +48,15 @@ def ensure_blind(context: Context, attacks: Sequence[FittedAttack], seed: int) -
     import pyarrow as pa
 
     splits, folder = context.splits(seed), context.split_folder(seed)
-    asked, of = splits.members + splits.nonmembers, context.scored
+    members, of = ordinary(splits.members), context.scored
+    asked = members + ordinary(splits.nonmembers)
     known = keys(current(folder, SCORES, "attack", attacks), "attack")
     rows: list[dict[str, Any]] = []
     replaced: set[Series] = set()
     for attack in attacks:
         if unknown(known, 0, attack.name, attack.settings(), asked):
             evidence = [Evidence(record, NO_ANSWER, of=of) for record in asked]
-            rows += _score_rows(attack, made_by(attack), 0, evidence, len(splits.members), ())
+            rows += _score_rows(attack, made_by(attack), 0, evidence, len(members), ())
             replaced.add((0, attack.name, attack.settings()))
     return append(folder, SCORES, rows, "attack", {"score": pa.float64()}, attacks, replaced=replaced)
 
@@ -99,10 +100,11 @@ def score_records(
 def _score_rows(
     attack: Attack, made: str, epoch: int, evidence: Sequence[Evidence], members: int, population: Sequence[Evidence]
 ) -> Iterator[dict[str, Any]]:
-    """One row per record. What is learned of rightly labelled records is asked of these alone; of others likewise."""
+    """One row per record. What is learned of ordinary records is asked of these alone; of others likewise."""
     if isinstance(attack, FittedAttack):
-        for wrong in (False, True):
-            places = [at for at, one in enumerate(evidence) if (one.record.truth is not None) == wrong]
+        kinds = [one.record.family or one.record.truth is not None for one in evidence]
+        for kind in dict.fromkeys(kinds):
+            places = [at for at, one in enumerate(kinds) if one == kind]
             part = [evidence[at] for at in places]
             scores = score_set(attack, part, [at < members for at in places])
             yield from _rows_of(attack, made, epoch, part, scores)

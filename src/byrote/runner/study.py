@@ -33,7 +33,7 @@ from byrote.study import Study, as_spec, load_study
 from byrote.study.fields import Part
 from byrote.study.model import TRAINING_OF, trains
 from byrote.study.privacy import PrivacyLevel, label_of, settings_of
-from byrote.types import ByroteError, Diverged, Query, Record, Splits, StudyError
+from byrote.types import ByroteError, Diverged, Query, Record, Splits, StudyError, ordinary
 
 SPLITS, ERRORS = "splits.parquet", "errors.txt"
 
@@ -394,5 +394,7 @@ class StudyRun:
 
 
 def _sizes(splits: Splits) -> dict[str, int]:
-    sizes = {name: len(records) for name, records in splits.parts()}
+    sizes = {name: len(ordinary(records)) for name, records in splits.parts()}
+    made = (("canaries", splits.members), ("canary controls", splits.nonmembers))
+    sizes |= {name: count for name, records in made if (count := sum(bool(record.family) for record in records))}
     return sizes | {f"dropped: {reason}": count for reason, count in splits.dropped.items()}

@@ -15,7 +15,7 @@ from byrote.runner.kept_rows import made_by
 from byrote.runner.one import Run
 from byrote.runner.queries import answers_identity, read_answers
 from byrote.store import identity
-from byrote.types import Record, TokenStats, text_key
+from byrote.types import Record, TokenStats, ordinary, text_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +77,14 @@ class Witness:
         """What a score of this attack is made by here: the attack, what it reads of the shadows, and its encoders.
 
         A private shadow that is trained anew is another model, under the same id; so is an encoder under its name.
+        Which columns are attributes changes no run either.
         """
-        read = self.shadow_identities[: attack.trainings] if isinstance(attack, Attack) and attack.trainings else []
-        read = read + [self.run.context.encoders.identity(name) for name in self._encoders(attack)]
+        if not isinstance(attack, Attack):
+            return made_by(attack)
+        read = self.shadow_identities[: attack.trainings] if attack.trainings else []
+        read = read + [self.run.context.encoders.identity(name) for name in attack.encoders]
+        read += self.run.context.study.data.attributes if "attributes" in attack.needs else ()
         return identity([made_by(attack), *read]) if read else made_by(attack)
-
-    def _encoders(self, attack: Component) -> Sequence[str]:
-        return attack.encoders if isinstance(attack, Attack) else ()
 
     def of(self, attack: Attack, record: Record) -> Evidence:
         """What the attack may read of one record."""
@@ -127,7 +128,7 @@ class Witness:
     def population(self, attack: Attack) -> list[Evidence]:
         """What the attack is calibrated on: records that no model was trained on, or all those that are asked about."""
         outsiders = self.background.outsiders if "population" in attack.needs else ()
-        peers = self.asked if "peers" in attack.needs else ()
+        peers = ordinary(self.asked) if "peers" in attack.needs else ()
         records = [record for record in (*outsiders, *peers) if text_key(record.text) in self.answers]
         return [one for one in (self.of(attack, record) for record in records) if not one.failure]
 

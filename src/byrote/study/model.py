@@ -29,6 +29,10 @@ from byrote.study.fields import (
 from byrote.study.privacy import Privacy, PrivacyLevel
 
 
+def _as_list(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
 class Data(Settings):
     """Where the records come from, and how many of them take which part."""
 
@@ -40,6 +44,8 @@ class Data(Settings):
     label: str | None = None
     group: str | None = None
     id: str | None = None
+    attributes: Annotated[list[str], BeforeValidator(_as_list)] = []
+    """Columns whose values stand in the texts, as secrets that a model may give away."""
     split: str = "train"
     revision: str | None = None
     members: int = Field(ge=2)
@@ -95,10 +101,6 @@ def _shape(data: dict[str, Any]) -> str:
 def _default_attacks(data: dict[str, Any]) -> list[Component]:
     names = ATTACKS[_shape(data)] + (POISONING if mislabelled(data.get("plants", [])) else ())
     return [make("attack", name) for name in names]
-
-
-def _as_list(value: Any) -> Any:
-    return value if isinstance(value, list) else [value]
 
 
 class Study(Training):
@@ -176,10 +178,14 @@ class Study(Training):
         for component in components:
             own = getattr(type(component), "reads", "both")
             if own not in (reads, "both") and not (own == "completions" and objective == "completion"):
-                usable = ", ".join(ATTACKS[reads] + UTILITY[reads])
+                usable = "Use one of: " + ", ".join(ATTACKS[reads] + UTILITY[reads])
                 usable += "; or objective: completion" if own == "completions" else ""
+                if given.field_name == "plants":
+                    usable = (
+                        f"Use objective: {'classification' if own == 'labels' else 'lm or completion'}, or leave it out"
+                    )
                 said = f"{component.name} reads {own}, but objective: {objective} gives {reads}"
-                raise ValueError(f"{said}. Use one of: {usable}")
+                raise ValueError(f"{said}. {usable}")
         return components
 
     @field_validator("plants")
@@ -206,13 +212,13 @@ class Study(Training):
     def _shadows_of_single_records(cls, attacks: list[Component], given: ValidationInfo) -> list[Component]:
         """A shadow trains on a copied member as often as the target does, and on a nonmember once: that alone would
         tell them apart."""
-        if any(plant.added() for plant in given.data.get("plants", [])):
-            for attack in attacks:
-                if attack.trainings:  # type: ignore[attr-defined]
-                    raise ValueError(
-                        f"{attack.name} reads shadow models, whose null is not 0.5 where members are repeated and "
-                        "nonmembers are not: leave out the plant duplicates, or ask for each in a study of its own"
-                    )
+        adding = [plant.name for plant in given.data.get("plants", []) if plant.added()]
+        for attack in attacks:
+            if adding and attack.trainings:  # type: ignore[attr-defined]
+                raise ValueError(
+                    f"{attack.name} reads shadow models, whose null is not 0.5 where members are repeated and "
+                    f"nonmembers are not: leave out the plant {adding[0]}, or ask for each in a study of its own"
+                )
         return attacks
 
     @field_validator("privacy")
@@ -345,4 +351,4 @@ def _check_privacy(level: Privacy, data: Data, added: int, batch_size: int) -> N
 
 def _identity_of_data(data: Data) -> dict[str, Any]:
     """The fields that decide which records land where; where they lie is in the fingerprint instead."""
-    return data.model_dump(exclude={"source", "revision", "split"})
+    return data.model_dump(exclude={"source", "revision", "split", "attributes"})
