@@ -55,7 +55,8 @@ def run_points(
     """Every point as an ordinary study in a folder of its own; one that fails does not cost the others."""
     sweep(out)
     for name in (ERRORS, MANIFEST):  # of an earlier study in this folder
-        (out / name).unlink(missing_ok=True)
+        if (out / name).is_file():
+            (out / name).unlink()
     manifest = AxesManifest(
         byrote=__version__,
         name=varied.name,

@@ -74,7 +74,8 @@ def run(
     with share_of_threads(jobs):
         if isinstance(study, VariedStudy):
             return run_points(study, folder, place, runs, progress, jobs)
-        (place / AXES).unlink(missing_ok=True)
+        if (place / AXES).is_file():  # of an earlier study in this folder, which varied something
+            (place / AXES).unlink()
         return StudyRun(study, folder, place, runs, progress).do(jobs)
 
 
