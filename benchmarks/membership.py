@@ -55,7 +55,9 @@ class Work:
         half = len(records) // 2
         self.target, self.asked, self.outsiders = target, records[:half], tuple(records[half:])
         self.background = Background(outsiders=self.outsiders)
-        self.attacks = [make("attack", name) for name in ATTACKS["tokens"]]
+        self.attacks = [
+            a for name in ATTACKS["tokens"] if getattr(a := make("attack", name), "kind", "") == "membership"
+        ]
         self.base = self.stats(self.texts(self.attacks))
 
     def texts(self, attacks: Sequence[Attack]) -> list[Query]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from byrote.report.answer import answer, meanings
+from byrote.report.extraction import comes_out
 from byrote.report.pairwise import pairwise_of
 from byrote.report.privacy import Privacy, PrivacyLine, privacy_of
 from byrote.report.results import Results
@@ -54,6 +55,19 @@ def report_markdown(results: Results) -> str:
         lines = [[line.label, *map(cell_words, line.values)] for line in strength.lines]
         parts += ["## What more shadow models find", strength.about]
         parts += [table_of(["method and attack", *heads_of(strength.columns)], lines)]
+    if out := comes_out(summary):
+        parts += ["## What comes out", out.about]
+        for table in out.tables:
+            parts += [f"### {plain(table.title)}", plain(table.about)]
+            parts += [
+                table_of(
+                    ["method", *heads_of(table.columns)], [[x.label, *map(cell_words, x.values)] for x in table.lines]
+                )
+            ]
+            if table.slices:
+                lines = [[line.label, *map(cell_words, line.values)] for line in table.sliced]
+                parts += [table_of(["method", *heads_of(table.slices)], lines)]
+        parts += [bullets(out.statements)]
     if wrong := wrong_labels_of(summary):
         lines = [[line.label, *map(cell_words, line.values)] for line in wrong.lines]
         parts += ["## Wrong labels", wrong.about, table_of(["method", *heads_of(wrong.columns)], lines)]
