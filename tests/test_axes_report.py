@@ -14,8 +14,11 @@ from byrote.report.axes import AxesManifest, AxisEntry, PointEntry, VariedResult
 from byrote.report.axes_page import axes_html, write_axes_report
 from byrote.report.axes_pictures import Picture, look_of, pictures_of, spots_of
 from byrote.report.axes_tables import Overview
+from byrote.report.formats import signed
+from byrote.runner.study import run
 from byrote.store import RunFolder
 from report_folder import build, pick
+from small_study import leave_out_what_is_slow, make_folder, write_study
 
 
 def make_overview(folder: Path, points: list[dict[str, Any]], axes: dict[str, list[Any]], **options: Any) -> Path:
@@ -116,6 +119,27 @@ def test_models_of_different_sizes_stand_at_their_sizes(tmp_path: Path) -> None:
     assert (axis["type"], axis["tickvals"], axis["ticktext"]) == ("log", [1_382_784, 4_000_000], ["a", "b"])
 
 
+def test_seeds_are_pooled_and_methods_that_failed_stand_in_the_table(tmp_path: Path) -> None:
+    points = [
+        {"values": {"model": name}, "options": {"failed": failed}} for name, failed in (("nan", ["lora"]), ("b", []))
+    ]
+    make_overview(tmp_path, points, {"model": ["nan", "b"]}, **SMALL | {"seeds": (0, 1, 2)})
+    results = VariedResults.read(tmp_path)
+    figure = pictures(results)["By model"].figures[0]
+    assert figure is not None
+    pooled = {
+        method: [pick(of, "auc", method=method, name="reference", seed=None, epoch=4).value for of in points]
+        for method, points in (("full", [of for _, of in results.done()]), ("lora", [results.points[1].results]))
+    }  # type: ignore[list-item]
+    assert {trace["name"]: trace["y"] for trace in figure["data"]} == pooled
+    page = axes_html(results)
+    assert page.count('<span class="verdict failed">failed</span></td>') == 1
+    assert [(point, run) for point, run, _ in results.failed] == [
+        ("model nan", f"lora, seed {seed}") for seed in range(3)
+    ]
+    assert "**lora** failed at model nan and leaks at model b; AUC " in " ".join(Overview(results).answer())
+
+
 def test_the_words_say_what_varies_who_leaks_where_and_what_is_missing(varied: Path) -> None:
     results = VariedResults.read(varied)
     overview = Overview(results)
@@ -134,7 +158,8 @@ def test_the_words_say_what_varies_who_leaks_where_and_what_is_missing(varied: P
     entries = [entry for entry, _ in results.done()]
     assert results.where(entries[:2]) == "model tiny"
     assert results.where([entries[0], entries[2]]) == "epochs 1"
-    assert results.where([entries[0], entries[3]]) == "epochs 1, model tiny and epochs 2, model b/<i>"
+    assert results.where(entries[1:]) == "every point with results but epochs 1, model tiny"
+    assert results.where([entries[0], entries[3]]) == "epochs 1, model tiny; epochs 2, model b/<i>"
     assert [len(table.lines) for table in overview.tables] == [3, 3, 3, 3, 0, 0]
 
 
@@ -146,6 +171,30 @@ def test_the_page_links_to_every_point_and_escapes_what_it_is_told(varied: Path)
         assert f'href="points/p%20{number}/report.html"' in page and f"(points/p%20{number}/report.md)" in text
     assert "p%204/report" not in page + text and "p%205/report" not in page + text
     assert text.count("| full | leaks |") == 4
+
+
+def test_what_comes_out_has_a_column_and_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    leave_out_what_is_slow(monkeypatch)
+    attacks = ["reference", "extraction-strength", {"name": "k-extractable", "prefix_tokens": 900}]
+    vary, data = {"epochs": [1, 3]}, {"members": 20, "nonmembers": 20}
+    path = write_study(tmp_path / "s.yaml", make_folder(tmp_path), vary=vary, attacks=attacks, data=data)
+    results = run(path, tmp_path / "out")
+    assert isinstance(results, VariedResults)
+    overview = Overview(results)
+    titles = [column.title for column in overview.columns]
+    assert titles == ["AUC of reference", "extraction-strength", "perplexity"], "k-extractable says nothing"
+    (picture,) = pictures(results).values()
+    assert picture.measures[:3] == [
+        "AUC of reference",
+        "strength of extraction-strength (members − nonmembers, less untuned)",
+        "perplexity",
+    ]
+    figure, metric = picture.figures[1], "strength-excess-vs-nonmembers"
+    assert figure is not None
+    rows = [pick(of, metric, slice="", epoch=epoch) for (_, of), epoch in zip(results.done(), (1, 3), strict=True)]
+    assert [trace["y"] for trace in figure["data"] if trace["name"] == "full"] == [[row.value for row in rows]]
+    shown = [line.values[1].main for table in overview.tables for line in table.lines if line.line.label == "full"]
+    assert shown == [signed(row.value) for row in rows]
 
 
 @pytest.mark.browser

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict
 
 from byrote.report.checks import cell_label
-from byrote.report.formats import listed
 from byrote.report.results import SCORE_COLUMNS, Results, csv_of, frame_of, frame_of_scores, json_of
 from byrote.report.rows import COLUMNS, Row, cells_of
 from byrote.store import canonical_json, write_text
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
 
 AXES, POINTS = "axes.json", "points"
 METHOD = "method."
+FEW = 3
+"""Points that are named one by one where they have no values to themselves."""
 NOT_RUN = "has not been run yet"
 
 
@@ -166,14 +167,18 @@ class VariedResults:
         ]
 
     def where(self, entries: Sequence[PointEntry]) -> str:
-        """Some of the points in words: by the values that they and no others have, or else each of them."""
+        """Some of the points in words: by the values that they and no others have, where they have any such."""
         done = [entry for entry, _ in self.done()]
-        if len(entries) == len(done):
-            return "every point" if len(done) == len(self.points) else "every point with results"
+        every = "every point" if len(done) == len(self.points) else "every point with results"
         shared = set.intersection(*(set(entry.words.items()) for entry in entries))
-        if sum(shared <= set(entry.words.items()) for entry in done) > len(entries):
-            return listed([entry.label for entry in entries])
-        return ", ".join(f"{path} {word}" for path, word in entries[0].words.items() if (path, word) in shared)
+        rest = [entry for entry in done if entry not in entries]
+        if not rest:
+            return every
+        if not any(shared <= set(entry.words.items()) for entry in rest):
+            return ", ".join(f"{path} {word}" for path, word in entries[0].words.items() if (path, word) in shared)
+        if len(rest) == 1:
+            return f"{every} but {rest[0].label}"
+        return f"{len(entries)} of {len(done)} points" if len(entries) > FEW else "; ".join(e.label for e in entries)
 
     @property
     def failed(self) -> list[tuple[str, str, str]]:

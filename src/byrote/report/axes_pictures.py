@@ -6,6 +6,7 @@ What other axes say is held: a picture has one figure for each combination of th
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -22,6 +23,11 @@ from byrote.report.rows import Row
 from byrote.report.summary import Summary
 from byrote.store import canonical_json
 
+COMPARED = {
+    "-excess-vs-nonmembers": " (members − nonmembers, less untuned)",
+    "-vs-nonmembers": " (members − nonmembers)",
+}
+"""How the metrics of what comes out are read."""
 WIDE = 8.0
 """Numbers whose largest is so many times the smallest stand on a logarithmic axis."""
 
@@ -37,10 +43,13 @@ class Measure(NamedTuple):
 
     @property
     def label(self) -> str:
-        own = label(self.name, self.settings)
-        words = label(self.metric, self.settings) if self.kind == "utility" else f"{self.metric} of {own}"
-        words = words.replace("auc of", "AUC of", 1)
-        return f"{words}, {self.slice}" if self.slice else words
+        ending = next((ending for ending in COMPARED if self.metric.endswith(ending)), "")
+        own, metric = label(self.name, self.settings), self.metric.removesuffix(ending)
+        if self.kind == "utility":
+            words = label(metric, self.settings)
+        else:
+            words = own if metric == self.name else f"{'AUC' if metric == 'auc' else metric} of {own}"
+        return f"{words}{COMPARED.get(ending, '')}{f', {self.slice}' if self.slice else ''}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -156,11 +165,12 @@ def pictures_of(results: VariedResults, spots: Sequence[Spot], look: Mapping[str
 
 
 def _measures(results: VariedResults, spots: Sequence[Spot]) -> list[Measure]:
-    """The headline attack and the first utility measure before all others."""
-    found = list(dict.fromkeys(measure for spot in spots for measure in spot.rows))
+    """The headline attack, what comes out of members and the first utility measure stand before all else."""
+    found = sorted(dict.fromkeys(measure for spot in spots for measure in spot.rows), key=lambda one: bool(one.slice))
     attack = next((Summary(of_point).headline for _, of_point in results.done()), None)
     leakage = [one for one in found if attack and one == ("membership", attack.name, attack.settings, "auc", "")]
-    first = [*leakage, *[one for one in found if one.kind == "utility"][:1]]
+    out = [one for one in found if one.kind == "extraction" and "-excess-vs-" in one.metric]
+    first = [*leakage, *out[:1], *[one for one in found if one.kind == "utility"][:1]]
     return [*first, *(one for one in found if one not in first)]
 
 
@@ -187,9 +197,10 @@ def _number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
-        return float(value)
+        number = float(value)
     except ValueError:
         return None
+    return number if math.isfinite(number) else None
 
 
 class Scale(NamedTuple):
@@ -236,6 +247,7 @@ def _figure(
     ]
     nulls = {row.null_value for rows in values.values() for _, row in rows} if measure.kind != "utility" else set()
     layout = plain_layout(scale.title, measure.label, nulls.pop() if len(nulls) == 1 else None)
+    layout["yaxis"]["title"]["text"] = label_text(measure.label).replace(" (", "<br>(", 1)  # as high as it has room for
     ticks = {"tickmode": "array", "tickvals": scale.at, "ticktext": list(map(label_text, axis.labels))}
     layout["xaxis"] |= ticks | ({"type": "log"} if scale.log else {})
     return {"data": traces, "layout": layout}

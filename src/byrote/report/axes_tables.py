@@ -9,11 +9,14 @@ from typing import NamedTuple
 
 from byrote.report.answer import VERDICTS
 from byrote.report.axes import NOT_RUN, PointEntry, VariedResults
+from byrote.report.extraction import beyond
 from byrote.report.findings import Verdict
-from byrote.report.formats import ABSENT, listed, rate, with_limits
+from byrote.report.formats import ABSENT, limits, listed, rate, signed, with_limits
+from byrote.report.measures import Extraction
 from byrote.report.rows import Row
+from byrote.report.sliced import SlicedIndex
 from byrote.report.summary import Summary
-from byrote.report.tables import Column, Line, Value, auc_value, columns, side_by_side, summary_lines
+from byrote.report.tables import FEW_UTILITIES, Column, Line, Value, auc_value, columns, side_by_side, summary_lines
 
 SAYS: dict[Verdict, str] = {
     "leaks": "leaks",
@@ -24,6 +27,7 @@ SAYS: dict[Verdict, str] = {
 }
 MANY = 8
 """Methods that a sentence is spent on, each."""
+COMES_OUT = "members less nonmembers, beyond the untuned model"
 ALONE = (
     "Every point is judged alone: no test compares two points, and where their intervals overlap they may not differ."
 )
@@ -82,11 +86,25 @@ class Overview:
 
     @cached_property
     def columns(self) -> list[Column]:
-        """Leakage, then utility."""
+        """Leakage by the headline attack, what comes out, utility."""
         if self.first is None:
             return []
         auc, _, *utility = columns(self.first)
-        return [Column(auc.title, "" if self.null is None else f"null {rate(self.null)}"), *utility]
+        out = [Column(measure.label, COMES_OUT) for measure in self.extractions]
+        return [Column(auc.title, "" if self.null is None else f"null {rate(self.null)}"), *out, *utility]
+
+    @cached_property
+    def extractions(self) -> list[Extraction]:
+        """The measures of what comes out that the table has room for: the first that say anything anywhere."""
+        found = [(SlicedIndex(summary, "extraction"), summary) for _, summary in self.summaries]
+        known = {
+            measure: None
+            for index, summary in found
+            for measure in summary.results.evidence.extractions
+            for row in [beyond(index, one, measure) for one in summary.tuned]
+            if row is not None and row.value is not None
+        }
+        return list(known)[:FEW_UTILITIES]
 
     @cached_property
     def tables(self) -> list[PointTable]:
@@ -99,8 +117,15 @@ class Overview:
         ]
 
     def _lines(self, summary: Summary) -> list[PointLine]:
-        return [PointLine(line, [self._auc(summary, line), *self._utility(summary, line)])
+        index = SlicedIndex(summary, "extraction")
+        return [PointLine(line, [self._auc(summary, line), *self._out(index, line), *self._utility(summary, line)])
                 for line in summary_lines(summary)]  # fmt: skip
+
+    def _out(self, index: SlicedIndex, line: Line) -> list[Value]:
+        of = line.finding
+        rows = [None if of is None else beyond(index, of, measure) for measure in self.extractions]
+        return [Value(ABSENT) if row is None or row.value is None
+                else Value(signed(row.value), (limits(row.estimate, signed),)) for row in rows]  # fmt: skip
 
     def _auc(self, summary: Summary, line: Line) -> Value:
         if summary.headline is None or line.finding is None:
@@ -111,12 +136,12 @@ class Overview:
     def _utility(self, summary: Summary, line: Line) -> list[Value]:
         """In the order of the first point's measures: another point may have others."""
         known = {one.label: value for one, value in zip(side_by_side(summary), line.utility, strict=False)}
-        return [known.get(column.title, Value(ABSENT)) for column in self.columns[1:]]
+        return [known.get(column.title, Value(ABSENT)) for column in self.columns[1 + len(self.extractions) :]]
 
     def answer(self) -> list[str]:
         """What varies, and what each method came to over the points, as sentences with **bold** in them."""
         points = self.results.points
-        sentences = [self._varies(), *self._methods()]
+        sentences = [self._varies(), *self._methods(), *self._comes_out()]
         sentences += [f"**{point.entry.label}** failed: {point.entry.error}" for point in points if point.entry.error]
         if later := [point.entry.label for point in points if point.reason == NOT_RUN]:
             sentences.append(f"Not run yet: {listed(later)}. The same command goes on from there.")
@@ -142,6 +167,8 @@ class Overview:
             for one in summary.tuned:
                 row = one.auc.get(summary.headline) if summary.headline else None
                 found.setdefault(one.configuration.label, []).append(Judged(entry, summary.verdict(one), row))
+            for failed in summary.failed:
+                found.setdefault(failed.label, []).append(Judged(entry, "failed", None))
         attack = f"By the {self.first.headline.label} attack"
         if len(found) > MANY:
             return [f"{attack} {len(found)} methods are judged at each point: see Point by point."]
@@ -160,6 +187,22 @@ class Overview:
         ends = [f"{with_limits(one.row.estimate)}" + (f" ({one.entry.label})" if len(known) > 1 else "")
                 for one in dict.fromkeys((*known[:1], *known[-1:])) if one.row is not None]  # fmt: skip
         return f"{words}; AUC {'from ' if len(ends) > 1 else ''}{' to '.join(ends)}" if ends else words
+
+    def _comes_out(self) -> list[str]:
+        """Of which methods more of members comes out than of nonmembers, and where."""
+        sentences = []
+        for measure in self.extractions:
+            above: dict[str, list[PointEntry]] = {}
+            for entry, summary in self.summaries:
+                index = SlicedIndex(summary, "extraction")
+                for one in summary.tuned:
+                    row = beyond(index, one, measure)
+                    if row is not None and row.low is not None and row.low > 0:
+                        above.setdefault(one.configuration.label, []).append(entry)
+            if above and len(above) <= MANY:
+                found = listed([f"**{name}** at {self.results.where(entries)}" for name, entries in above.items()])
+                sentences.append(f"More of members than of nonmembers comes out ({measure.label}) with {found}.")
+        return sentences
 
     def meanings(self) -> dict[Verdict, str]:
         """What each verdict on the page says."""

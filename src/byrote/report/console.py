@@ -61,8 +61,10 @@ def points_text(results: VariedResults) -> str:
 
 
 def _points_header(overview: Overview) -> list[str]:
-    auc, *utility = overview.columns or [Column("AUC")]
-    return ["point", "method", *(f"test {column.title}" for column in utility), f"{auc.title} [95%]", "null", "verdict"]
+    auc, *others = overview.columns or [Column("AUC")]
+    out = [f"more of members: {measure.label}" for measure in overview.extractions]
+    test = [f"test {column.title}" for column in others[len(out) :]]
+    return ["point", "method", *out, *test, f"{auc.title} [95%]", "null", "verdict"]
 
 
 def _points_lines(overview: Overview) -> Iterator[list[str]]:
