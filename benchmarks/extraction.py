@@ -12,7 +12,9 @@ Half of the records are made to be extractable: their second half is what the mo
 ratio of processor seconds within a repeat. SmolLM2-135M, 8 records of 50 + 50 tokens, one thread, 5 repeats, medians
 [least, most]:
 
-FIGURES
+    one pass / one by one   0.100 [0.095, 0.104]
+    one pass / batched      0.433 [0.415, 0.456]
+    batched / one by one    0.228 [0.214, 0.243]
 """
 
 from __future__ import annotations

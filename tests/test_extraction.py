@@ -22,6 +22,7 @@ from byrote.generation import choose, drawing_log_probs
 from byrote.objectives.batching import encode
 from byrote.registry import discover
 from byrote.report.results import Results
+from byrote.runner.extraction import extraction_name
 from byrote.runner.progress import Progress
 from byrote.runner.study import run
 from byrote.statistics.bounded import bounded_mean
@@ -240,7 +241,8 @@ def test_a_study_gives_members_nonmembers_and_their_difference_beside_the_untune
     assert {row.name for row in rows.values()} == {"k-extractable", "extraction-strength", "discoverable"}
     manifest = Manifest.read(tmp_path)
     base, full = (manifest.store(tmp_path).run(cell.run_id) for cell in manifest.cells)
-    kept = [of.read_table("extraction.parquet").to_pylist() for of in (base, full)]
+    name = extraction_name(manifest.split_folders["0"])
+    kept = [of.read_table(name).to_pylist() for of in (base, full)]
     values = [
         {row["record_id"]: row["statistics"][0] for row in table if (row["measure"], row["epoch"]) == of}
         for table, of in zip(kept, (("extraction-strength", 0), ("extraction-strength", 2)), strict=True)

@@ -38,6 +38,15 @@ COSTLY: frozenset[Need] = frozenset({"queries", "continuations", "chances", "gra
 """What is made for the last epoch alone: it takes passes, or trainings, of its own."""
 
 
+Embed = Callable[[Sequence[str]], NDArray[np.float32]]
+"""Texts as vectors (N, d) of length one, whose dot products are cosines."""
+
+
+def no_encoder(name: str) -> Embed:
+    """Where no sentence encoder can be had. Raises Unscorable."""
+    raise Unscorable(f"no sentence encoder {name} is at hand")
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Background:
     """What an attacker has beside the record in question."""
@@ -52,6 +61,8 @@ class Background:
     """By record id: what is scored of it with a few words replaced by others that the base model finds likely."""
     no_neighbours: str = ""
     """Why there are none, where none can be made."""
+    encoder: Callable[[str], Embed] = no_encoder
+    """A sentence encoder by its name, one of the attack's `encoders`. Raises Unscorable where it cannot be had."""
     drawn: dict[tuple[str, int, int], tuple[Record, ...]] = field(default_factory=dict)
     """What attacks drew of these records, kept as long as the background itself: who, how many and by which seed."""
 
@@ -87,7 +98,11 @@ class Evidence:
     given: tuple[str, ...] = ()
     """The text that it went on from each time."""
     follows: tuple[str, ...] = ()
-    """What truly follows that in the record."""
+    """What truly follows that in the record, as many tokens as the model may write."""
+    rests: tuple[str, ...] = ()
+    """All that truly follows it."""
+    sources: int | None = None
+    """Of so many records the smaller side consists, members or nonmembers, where an extraction measure is asked."""
     chances: Floats | None = None
     """(T,) log-probability, in nats, of drawing each target token after those before it (see `Attack.drawing`)."""
     gradient_norm: float | None = None
@@ -204,6 +219,11 @@ class Attack(Component):
 
     def openings(self, record: Record, background: Background) -> Sequence[Opening]:
         """What it wants the model to go on from, and how."""
+        return ()
+
+    @property
+    def encoders(self) -> Sequence[str]:
+        """The sentence encoders that it reads texts with: built-in models, folders or Hub ids."""
         return ()
 
     @property

@@ -200,6 +200,30 @@ def load_tokenizer(resolved: ResolvedModel, trust_remote_code: bool = False) -> 
         return tokenizer_of(folder, trust_remote_code)
 
 
+def load_encoder(resolved: ResolvedModel, *, device: str = "cpu") -> tuple[LoadedModel, Path]:
+    """A model without any head in float32, whose hidden states make sentence vectors, and its folder.
+
+    No code of its own is run. Raises StudyError as `load` does.
+    """
+    import torch
+    from transformers import AutoModel
+
+    folder = _folder_of(resolved, False)
+    _check_folder(folder)
+    with quiet(), _plain_errors(resolved.reference, folder, ()):
+        model, found = AutoModel.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, output_loading_info=True
+        )
+        tokenizer = tokenizer_of(folder)
+    missing = sorted(key for key in found["missing_keys"] if "pooler." not in key)
+    if wrong := missing + sorted(str(key) for key in found["mismatched_keys"]):
+        raise StudyError(
+            f"{resolved.reference}: the weights do not fit the config: {len(wrong)} are missing or of another shape, "
+            f"first {wrong[0]}. Is the folder complete?"
+        )
+    return LoadedModel(_moved(model.eval(), device), tokenizer, resolved), folder
+
+
 def _moved(model: Any, device: str) -> Any:
     """The model on a device. Raises StudyError where it cannot go there."""
     try:

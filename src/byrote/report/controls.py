@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from byrote.report.evidence import Evidence
+from byrote.report.extraction_rows import column_of
 from byrote.report.formats import listed, rate, with_limits
 from byrote.report.measures import Attack, label
-from byrote.report.pieces import Series
 from byrote.report.rows import Row
 from byrote.statistics.delong import auc_estimate
 from byrote.types import Estimate
@@ -95,9 +95,9 @@ def _comes_out(evidence: Evidence) -> Iterator[str]:
     cell = evidence.manifest.positive_control
     if cell is None or cell.status == "failed":
         return
-    column_of, epoch = evidence.pieces[cell.run_id].extraction, max(evidence.pieces[cell.run_id].epochs, default=0)
+    epoch = max(evidence.pieces[cell.run_id].epochs, default=0)
     for measure in evidence.extractions:
-        column = column_of.get(Series(epoch, measure.name, measure.settings))
+        column = column_of(evidence, cell.run_id, cell.seed, measure, epoch)
         if column is None:
             continue
         said = []

@@ -14,7 +14,7 @@ import numpy as np
 
 from byrote.report.evidence import Evidence
 from byrote.report.measures import Extraction
-from byrote.report.pieces import Column, Part, Series
+from byrote.report.pieces import EXTRACTION, Column, Part, Series
 from byrote.report.rows import Row, blank_row, filled
 from byrote.statistics.bounded import bounded_mean
 from byrote.statistics.interval import difference_of_estimates, difference_of_rates, rate_estimate
@@ -39,10 +39,12 @@ def extraction_rows(evidence: Evidence, cell: Cell) -> Iterator[Row]:
         for epoch in epochs:
             if measure.at_the_end and epoch != epochs[-1]:
                 continue
-            column = _column(evidence, cell.run_id, measure, epoch)
+            column = column_of(evidence, cell.run_id, cell.seed, measure, epoch)
             if column is None:
                 blank = blank_row(evidence, cell, epoch, "extraction", measure)
-                reason = evidence.pieces[cell.run_id].unreadable("extraction.parquet") or "not measured at this epoch"
+                reason = (
+                    evidence.pieces[cell.run_id].unreadable(_file(evidence, cell.seed)) or "not measured at this epoch"
+                )
                 yield replace(blank, metric=next(iter(measure.metrics)), reason=reason)
                 continue
             for slice_ in ("", *evidence.slices(cell.seed)):
@@ -57,7 +59,7 @@ def _rows(
     )
     base = None
     if cell.method != "none" and cell.base_run_id:
-        base = _column(evidence, cell.base_run_id, measure, 0)
+        base = column_of(evidence, cell.base_run_id, cell.seed, measure, 0)
     blank = replace(blank_row(evidence, cell, epoch, "extraction", measure), slice=slice_)
     if reason := _why_not(column, members):
         yield replace(blank, metric=next(iter(measure.metrics)), reason=reason)
@@ -116,5 +118,11 @@ def _gain(side: _Side, is_share: bool) -> Estimate:
     return bounded_mean(differences, side.groups, (-1.0, 1.0), null_value=0.0)
 
 
-def _column(evidence: Evidence, run_id: str, measure: Extraction, epoch: int) -> Column | None:
-    return evidence.pieces[run_id].extraction.get(Series(epoch, measure.name, measure.settings))
+def column_of(evidence: Evidence, run_id: str, seed: int, measure: Extraction, epoch: int) -> Column | None:
+    """A measure's numbers by one run on the split of a seed."""
+    measured = evidence.pieces[run_id].extraction.get(evidence.manifest.split_folders.get(str(seed), ""), {})
+    return measured.get(Series(epoch, measure.name, measure.settings))
+
+
+def _file(evidence: Evidence, seed: int) -> str:
+    return f"{EXTRACTION}/{evidence.manifest.split_folders.get(str(seed), '')}.parquet"

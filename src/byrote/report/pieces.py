@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 SPLITS = "splits.parquet"
 COLUMNS = ("score_id", "group", "slice", "record_id", "copies")
 LEDGER = "ledger.json"
+EXTRACTION = "extraction"
 SETS = "demonstrations.parquet"
-PIECES = ("scores.parquet", "utility.parquet", "extraction.parquet", "training.json", "cost.json", "environment.json")
+PIECES = ("scores.parquet", "utility.parquet", "training.json", "cost.json", "environment.json")
 
 
 class Series(NamedTuple):
@@ -109,7 +110,8 @@ class Pieces:
     run_id: str
     scores: dict[Series, Column] = field(default_factory=dict)
     utility: dict[Series, Column] = field(default_factory=dict)
-    extraction: dict[Series, Column] = field(default_factory=dict)
+    extraction: dict[str, dict[Series, Column]] = field(default_factory=dict)
+    """By the split that it was measured on: the untuned model's run answers for several."""
     training: dict[str, Any] = field(default_factory=dict)
     cost: dict[str, float] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
@@ -166,6 +168,10 @@ def read_pieces(run: RunFolder) -> Pieces:
             (broken if (run.path / name).exists() else missing).append(name)
         else:
             found[name.split(".")[0]] = value
+    measured = {
+        path.name: _read(run, f"{EXTRACTION}/{path.name}") for path in (run.path / EXTRACTION).glob("*.parquet")
+    }
+    broken += [f"{EXTRACTION}/{name}" for name, table in measured.items() if table is None]
     ledger, problem = _ledger(run)
     if problem:
         (broken if (run.path / LEDGER).exists() else missing).append(LEDGER)
@@ -176,7 +182,7 @@ def read_pieces(run: RunFolder) -> Pieces:
         run_id=run.id,
         scores=_scores(found.get("scores")),
         utility=_statistics(found.get("utility"), "utility"),
-        extraction=_statistics(found.get("extraction"), "measure"),
+        extraction={name.split(".")[0]: _statistics(table, "measure") for name, table in measured.items()},
         training=found.get("training", {}),
         cost=found.get("cost", {}),
         environment=found.get("environment", {}),

@@ -25,6 +25,7 @@ from byrote.objectives.batching import encode
 from byrote.objectives.completion import encode_completions
 from byrote.plants.base import Plant, plant_all
 from byrote.runner import tables
+from byrote.runner.encoders import Encoders
 from byrote.runner.environment import pick_device
 from byrote.runner.neighbours import missing_neighbours, read_neighbours, why_no_neighbours
 from byrote.runner.progress import Progress
@@ -70,6 +71,7 @@ class Context:
         self, study: Study, folder: Path, store: Store, progress: Progress, given: Given | None = None
     ) -> None:
         self.study, self.store, self.progress, self.given = study, store, progress, given
+        self.encoders = Encoders(self, folder)
         if given is None and any(isinstance(method, Tuned) for method in study.methods):
             raise StudyError(
                 "tuned: a study draws its members itself, which says nothing of what this model was trained on. "
@@ -201,6 +203,7 @@ class Context:
                 of=self.scored,
                 neighbours={name: known[key] for name, key in keys.items() if key in known},
                 no_neighbours=why_no_neighbours(self._base_folder()) if self.neighbours_read else "",
+                encoder=self.encoders,
             )
         return self._backgrounds[seed]
 

@@ -72,7 +72,7 @@ def positive_control(study: StudyRun) -> Cell | None:
         epoch = run.history()["epochs"]
         witness = Witness(run, study.base, epoch, context.background(seed))
         study.worked += score_records(attacks, members + nonmembers, [witness], members=len(members))
-        study.worked += measure_records(measures, (members, nonmembers), [witness])
+        study.worked += measure_records(measures, (members, nonmembers), [witness], seed)
     except ByroteError as error:
         said = HELD if isinstance(error, Locked) else str(error)
         return cell.model_copy(update={"run_id": run.id, "status": "failed", "error": said})

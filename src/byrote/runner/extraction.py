@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from byrote.attacks.extraction.base import ExtractionMeasure, chosen, measure_all
+from byrote.registry import Component
 from byrote.runner.kept_rows import append, current, keys, unknown
 from byrote.runner.one import Run
 from byrote.runner.witness import Witness
-from byrote.types import Record
+from byrote.store import identity
+from byrote.types import Record, text_key
 
-EXTRACTION = "extraction.parquet"
+
+def extraction_name(split: str) -> str:
+    """The file of a run's numbers on one split: the untuned model's run answers for several.
+
+    The same record is compared with other texts in each.
+    """
+    return f"extraction/{split}.parquet"
 
 
 def ensure_extraction(run: Run, measures: Sequence[ExtractionMeasure], seed: int, base: Run, epochs: range) -> bool:
     """Add to the run's numbers what is missing of these measures on members and nonmembers; whether anything was."""
     splits, background = run.context.splits(seed), run.context.background(seed)
     witnesses = [Witness(run, base, epoch, background) for epoch in epochs]
-    return measure_records(measures, (splits.members, splits.nonmembers), witnesses)
+    return measure_records(measures, (splits.members, splits.nonmembers), witnesses, seed)
 
 
 def measure_records(
-    measures: Sequence[ExtractionMeasure], sides: Sequence[Sequence[Record]], witnesses: Sequence[Witness]
+    measures: Sequence[ExtractionMeasure], sides: Sequence[Sequence[Record]], witnesses: Sequence[Witness], seed: int
 ) -> bool:
-    """Add what is missing of these measures on each side's records, by each witness; whether anything was.
+    """Add what is missing of these measures on each side's records of a seed, by each witness; whether anything was.
 
     The witnesses are of one run after different epochs; what is generated is measured by the last one alone.
     """
@@ -32,8 +41,12 @@ def measure_records(
 
     if not witnesses:
         return False
-    folder, make = witnesses[0].run.folder, witnesses[0].make
-    known = keys(current(folder, EXTRACTION, "measure", measures, make), "measure")
+    folder, name = witnesses[0].run.folder, extraction_name(witnesses[0].run.context.split_folder(seed).id)
+
+    def make(measure: Component) -> str:
+        return _made_by(measure, sides, witnesses[0])
+
+    known = keys(current(folder, name, "measure", measures, make), "measure")
     rows: list[dict[str, Any]] = []
     for witness in witnesses:
         for measure in measures:
@@ -42,17 +55,33 @@ def measure_records(
             for side in sides:
                 asked = chosen(measure, side)
                 if missing := unknown(known, witness.epoch, measure.name, measure.settings(), asked):
-                    rows += _rows(measure, witness, missing, asked)
-    return append(folder, EXTRACTION, rows, "measure", {"statistics": pa.list_(pa.float64())}, measures, make=make)
+                    rows += _rows(measure, witness, missing, side, min(map(len, sides)), make(measure))
+    return append(folder, name, rows, "measure", {"statistics": pa.list_(pa.float64())}, measures, make=make)
+
+
+def _made_by(measure: Component, sides: Sequence[Sequence[Record]], witness: Witness) -> str:
+    """What a number of this measure is made by: where texts are compared with all of a side, the sides too."""
+    made = witness.make(measure)
+    if not isinstance(measure, ExtractionMeasure) or "continuations" not in measure.needs:
+        return made
+    return identity([made, [[text_key(record.text) for record in side] for side in sides]])
 
 
 def _rows(
-    measure: ExtractionMeasure, witness: Witness, records: Sequence[Record], side: Sequence[Record]
+    measure: ExtractionMeasure,
+    witness: Witness,
+    records: Sequence[Record],
+    side: Sequence[Record],
+    least: int,
+    made: str,
 ) -> list[dict[str, Any]]:
-    """One for each of these records, of a side whose records are all sources of what may come out."""
-    cut, made = witness.run.context.cut, witness.make(measure)
+    """One for each of these records; all records of the side are sources, asked about or not. The smaller side has
+    `least`.
+    """
+    cut = witness.run.context.cut
     sources = [cut(one).rest for record in side for one in measure.openings(record, witness.background)]
-    found = measure_all(measure, [witness.of(measure, record) for record in records], sources)
+    evidence = [replace(witness.of(measure, record), sources=least) for record in records]
+    found = measure_all(measure, evidence, sources)
     return [
         {
             "epoch": witness.epoch,

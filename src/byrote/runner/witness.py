@@ -74,12 +74,16 @@ class Witness:
         return [answers_identity(shadow.run, shadow.run.history()["epochs"]) for shadow in self.shadow_runs]
 
     def make(self, attack: Component) -> str:
-        """What a score of this attack is made by here: the attack, and what it reads of the shadows.
+        """What a score of this attack is made by here: the attack, what it reads of the shadows, and its encoders.
 
-        A private shadow that is trained anew is another model, under the same id.
+        A private shadow that is trained anew is another model, under the same id; so is an encoder under its name.
         """
         read = self.shadow_identities[: attack.trainings] if isinstance(attack, Attack) and attack.trainings else []
+        read = read + [self.run.context.encoders.identity(name) for name in self._encoders(attack)]
         return identity([made_by(attack), *read]) if read else made_by(attack)
+
+    def _encoders(self, attack: Component) -> Sequence[str]:
+        return attack.encoders if isinstance(attack, Attack) else ()
 
     def of(self, attack: Attack, record: Record) -> Evidence:
         """What the attack may read of one record."""
@@ -114,6 +118,7 @@ class Witness:
             continuations=tuple(one for one in said if one is not None),
             given=tuple(cut.given for cut in cuts),
             follows=tuple(cut.follows for cut in cuts),
+            rests=tuple(cut.rest for cut in cuts),
             chances=drawn,
             gradient_norm=norm,
             failure=asked.failure or (self.closed if lacks else ""),

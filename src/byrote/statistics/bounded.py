@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from byrote.statistics.interval import clopper_pearson, too_few, units_of, weighted_mean_estimate
 from byrote.types import Estimate
 
-FEW = 10
+FEW = 5
 """Groups that carry the spread, below which a normal interval knows too little of it."""
 
 

@@ -32,9 +32,12 @@ class ExtractionMeasure(Attack):
 
     kind: ClassVar[str] = "extraction"
     access: ClassVar[str] = "generated text"
-    metrics: ClassVar[Mapping[str, Form]]
-    """The numbers of each record, each in [0, 1] and higher for "more comes out"."""
     records: Annotated[int, Field(ge=2, description="of each side and slice; null: all")] | None = None
+
+    @property
+    @abstractmethod
+    def metrics(self) -> Mapping[str, Form]:
+        """The numbers of each record, each in [0, 1] and higher for "more comes out"."""
 
     @abstractmethod
     def measurer(self, side: Sequence[Evidence], sources: Sequence[str]) -> Measure:
