@@ -297,7 +297,7 @@ def _notes(evidence: Evidence) -> Iterator[str]:
         left_out = {
             name.removeprefix("dropped: "): size for name, size in sizes.items() if name.startswith("dropped: ")
         }
-        counts = [f"{name} {size}" for name, size in left_out.items() if size]
+        counts = [f"{name} {size}" for name, size in sorted(left_out.items()) if size]
         if counts:
             dropped.setdefault(", ".join(counts), []).append(seed)
     for counted, seeds in dropped.items():

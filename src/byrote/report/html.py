@@ -63,7 +63,7 @@ def report_html(results: Results) -> str:
     lines = summary_lines(summary)
     scale = scale_of(summary)
     return (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
             summary=summary,
@@ -136,7 +136,8 @@ def _chosen(summary: Summary) -> int:
     return attacks.index(summary.headline) if summary.headline else 0
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """The pages' templates; everything is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     return Environment(
