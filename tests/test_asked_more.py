@@ -139,7 +139,7 @@ def test_the_same_prompt_behind_other_demonstrations_has_a_continuation_of_its_o
     assert said is not None and sets is not None
     context = Context(study, Path(), Store(tmp_path / "out" / "runs"), Progress())
     of = dict(zip(sets["record_id"].to_pylist(), sets["set"].to_pylist(), strict=True))
-    asked = {(one.text, of[one.id]) for one, _ in context.openings(0)}
+    asked = {(one.record.text, of[one.record.id]) for one in context.openings(0)}
     assert len(said) == len(asked) > len({text for text, _ in asked})
     assert all(row["score"] is not None for row in rows_of(tmp_path / "out", "samia"))
 

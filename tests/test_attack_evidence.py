@@ -105,8 +105,8 @@ def test_samia_is_the_share_of_the_following_words_that_were_written() -> None:
     attack = Samia(samples=3)
     record = Record("a", "the  bucket policy\n denies the request")
     openings = attack.openings(record, Background())
-    assert [opening.text for opening, _ in openings] == ["the  bucket policy"] * 3
-    assert len({how.seed for _, how in openings}) == 3 and all(how.do_sample for _, how in openings)
+    assert [one.record.text for one in openings] == ["the  bucket policy"] * 3
+    assert len({one.decoding.seed for one in openings}) == 3 and all(one.decoding.do_sample for one in openings)
     said = ["Denies the the request", "a b c request denies", ""]
     found = Evidence(
         record, stats([-1.0] * 4), continuations=tuple(Generation(text, (), True) for text in said)
@@ -123,24 +123,25 @@ def test_an_opening_is_exactly_the_beginning_of_the_text() -> None:
     plain = Record("a", "w1 w2 w3  w4 w5")
     pair = Record("p", "w1 w2\nw3 w4", prompt="w1 w2", completion="w3 w4")
     for record, of, beginning in ((plain, "text", "w1 w2"), (pair, "completion", "w1 w2\n"), (pair, "text", "w1 w2")):
-        ((opening, _),) = Samia(samples=1).openings(record, Background(of=of))  # type: ignore[arg-type]
+        (asked,) = Samia(samples=1).openings(record, Background(of=of))  # type: ignore[arg-type]
+        opening = asked.record
         assert opening.text == beginning and record.text.startswith(beginning) and opening.id == record.id
         assert list(encode_prompts(tokenizer, [opening])[0]) == tokenizer(beginning)["input_ids"]
     chat = Record("c", "user: w1\nassistant: w2", messages=(("user", "w1"), ("assistant", "w2")))
-    ((opening, _),) = Samia(samples=1).openings(chat, Background(of="completion"))
-    assert opening is chat
+    (asked,) = Samia(samples=1).openings(chat, Background(of="completion"))
+    assert asked.record is chat
 
 
 def test_a_text_that_is_gone_on_from_is_continued_as_the_model_would() -> None:
     target, record = target_of(), Record("a", "w1 w2 w3 w4 w5 w6")
-    ((opening, how),) = Samia(samples=1, top_k=1, max_new_tokens=4).openings(record, Background())
-    (said,) = target.generate([opening], how)
+    (asked,) = Samia(samples=1, top_k=1, max_new_tokens=4).openings(record, Background())
+    (said,) = target.generate([asked.record], asked.decoding)
     ids = target.tokenizer("w1 w2 w3")["input_ids"]
     for token in said.tokens:
         with torch.no_grad():
             assert token == int(target.decoder.model(torch.tensor([ids])).logits[0, -1].argmax())
         ids.append(token)
-    assert isinstance(how, Decoding)
+    assert isinstance(asked.decoding, Decoding)
 
 
 # --- neighbours ----------------------------------------------------------------------------------

@@ -145,4 +145,4 @@ def test_another_process_asks_the_same(folder: Path, tmp_path: Path) -> None:
         tables = [context.store.run(run_id).read_table(name(epoch)) for name in (stats_name, queries_name)]
         assert set(asked) <= {key for table in tables for key in table["text_key"].to_pylist()}
         said = read_generations(context.store.run(run_id), epoch)
-        assert {(text_key(one.text), spelled(how)) for one, how in context.openings(0)} == set(said)
+        assert {(text_key(one.record.text), spelled(one.decoding)) for one in context.openings(0)} == set(said)

@@ -32,7 +32,12 @@ ARROWS = {
     "generation": ISLAND | {"objectives"},
     "gradients": ISLAND | {"objectives"},
     "target": ISLAND
-    | {"objectives", "generation", "gradients"},  # tokens and alignment are made once, for training and scoring
+    | {
+        "objectives",
+        "generation",
+        "gradients",
+        "vocabulary",
+    },  # tokens and alignment are made once, for training and scoring
     "report": ISLAND | {"statistics", "store"},
     "runner": ANY_ROOM - {"cli", "console", "__main__"},
     "console": ANY_ROOM - {"cli", "__main__"},  # what the command line prints

@@ -14,9 +14,9 @@ from byrote.report.markdown import report_markdown
 from byrote.report.poisoning_rows import CONTROL, MIRRORED
 from byrote.report.results import Results
 from byrote.report.rows import Row
+from byrote.report.sliced import SlicedIndex
 from byrote.report.summary import Summary
 from byrote.report.wrong_labels import (
-    PoisoningIndex,
     excess_sentences,
     standard_error,
     wrong_labels_of,
@@ -221,9 +221,9 @@ def test_seeds_are_pooled_and_privacy_is_compared(tmp_path: Path, monkeypatch: p
     results = run(study, tmp_path / "out")
     assert not results.failed
     summary = Summary(results)
-    index, (measure, _) = PoisoningIndex(summary), results.evidence.poisonings
+    index, (measure, _) = SlicedIndex(summary, "poisoning"), results.evidence.poisonings
     plain, private = summary.tuned
-    pooled = index.get(plain, measure, "share-vs-left-out")
+    pooled = index.get(plain, measure, "share-vs-left-out", MISLABELLED)
     single = [
         row.value or 0.0
         for row in results.rows
@@ -231,13 +231,13 @@ def test_seeds_are_pooled_and_privacy_is_compared(tmp_path: Path, monkeypatch: p
         and row.seed is not None
     ]
     assert pooled is not None and pooled.value == pytest.approx(np.mean(single)) and len(single) == 2
-    falls = index.get(private, measure, "share-excess-vs-none")
+    falls = index.get(private, measure, "share-excess-vs-none", MISLABELLED)
     assert falls is not None and falls.value is not None and falls.high is not None and falls.value < 0
     said = any("Privacy lowers the excess" in sentence for sentence in excess_sentences(summary))
     assert said == (falls.high < 0)  # two seeds, and noise of the system's own: not shown every time
     # Whatever private numbers show, the section says how far they are resolved.
     section = wrong_labels_of(summary)
-    row = index.get(private, measure, "share-vs-left-out")
+    row = index.get(private, measure, "share-vs-left-out", MISLABELLED)
     assert section is not None and row is not None and row.low is not None and row.high is not None
     statements = " ".join(section.statements)
     inside = row.low >= -0.05 and row.high <= 0.05

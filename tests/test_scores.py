@@ -10,8 +10,8 @@ import pytest
 from byrote.attacks.base import Evidence, score_all
 from byrote.attacks.membership.loss import Loss
 from byrote.registry import make
-from byrote.runner import scores, tables
-from byrote.runner.scores import made_by
+from byrote.runner import tables, witness
+from byrote.runner.kept_rows import made_by
 from byrote.runner.study import run
 from byrote.store import Manifest
 from byrote.types import Record
@@ -40,7 +40,7 @@ def test_a_changed_attack_is_scored_again_without_a_forward_pass(
     monkeypatch.setattr(Loss, "score", flipped)
     run(study_of(folder), tmp_path)
     assert auc(tmp_path, "loss") == before["loss"]  # patched in memory: the code on disk is the same
-    monkeypatch.setattr(scores, "made_by", lambda component: f"other {component.name}")
+    monkeypatch.setattr(witness, "made_by", lambda component: f"other {component.name}")
     run(study_of(folder), tmp_path)
     assert before["loss"] is not None
     assert auc(tmp_path, "loss") == pytest.approx(1 - before["loss"])
@@ -48,24 +48,24 @@ def test_a_changed_attack_is_scored_again_without_a_forward_pass(
 
 
 def test_what_makes_a_score_is_its_code_and_every_setting() -> None:
-    assert scores.made_by(Loss()) == scores.made_by(Loss())
+    assert made_by(Loss()) == made_by(Loss())
     from byrote.attacks.membership.min_k import MinK
 
-    assert len({scores.made_by(component) for component in (Loss(), MinK(), MinK(k=0.3))}) == 3
+    assert len({made_by(component) for component in (Loss(), MinK(), MinK(k=0.3))}) == 3
 
 
 def test_what_makes_a_score_is_also_the_code_that_the_attack_is_built_on(monkeypatch: pytest.MonkeyPatch) -> None:
     from byrote.attacks import base, fitted
     from byrote.attacks.membership.learned_mlp import MultilayerPerceptron
 
-    before, whole = scores.made_by(MultilayerPerceptron()), inspect.getsource
+    before, whole = made_by(MultilayerPerceptron()), inspect.getsource
     for changed, same in ((fitted, False), (base, False), (tables, True)):
-        scores.made_by.cache_clear()
+        made_by.cache_clear()
         other = lambda module, changed=changed: whole(module) + "#" * (module is changed)  # noqa: E731
-        monkeypatch.setattr(scores.inspect, "getsource", other)
-        assert (scores.made_by(MultilayerPerceptron()) == before) == same
+        monkeypatch.setattr(inspect, "getsource", other)
+        assert (made_by(MultilayerPerceptron()) == before) == same
     monkeypatch.undo()
-    scores.made_by.cache_clear()
+    made_by.cache_clear()
 
 
 def test_a_faulty_attack_fails_alone(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

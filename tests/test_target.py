@@ -9,8 +9,9 @@ import torch
 from byrote.methods.base import NotForThisModel
 from byrote.objectives.batching import MAX_PADDING, encode, length_grouped, pack
 from byrote.registry import discover
-from byrote.target import Target, vocabulary_stats
+from byrote.target import Target
 from byrote.types import ByroteError, TokenStats, Unscorable
+from byrote.vocabulary import vocabulary_stats
 from conftest import make_model, make_texts, make_tokenizer
 
 METHODS = discover("method")

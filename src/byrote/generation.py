@@ -125,15 +125,32 @@ def choose(logits: torch.Tensor, decoding: Decoding, draws: Iterable[np.random.G
     return [int(token) if able else NO_TOKEN for token, able in zip(chosen, usable, strict=True)]
 
 
-def _drawn(logits: torch.Tensor, decoding: Decoding, draws: Iterable[np.random.Generator]) -> list[int]:
-    import torch
+def drawing_log_probs(logits: torch.Tensor, targets: torch.Tensor, decoding: Decoding) -> torch.Tensor:
+    """(R,) in nats: how likely each target token (R,) is to be drawn from its row of logits (R, V).
 
+    Minus infinity for a token that this way of drawing leaves out.
+    """
+    if decoding.top_k is None and decoding.top_p == 1.0:
+        return (logits.double() / decoding.temperature).log_softmax(1).gather(1, targets[:, None])[:, 0]
+    likely, order = _to_draw_from(logits, decoding)
+    places = (order == targets[:, None]).int().argmax(1, keepdim=True)
+    return (likely.gather(1, places)[:, 0] / likely.sum(1)).log()
+
+
+def _to_draw_from(logits: torch.Tensor, decoding: Decoding) -> tuple[torch.Tensor, torch.Tensor]:
+    """(B, V) probabilities, highest first and 0 where a token is left out, up to a factor; and (B, V) the tokens."""
     likely, order = (logits.double() / decoding.temperature).softmax(1).sort(dim=1, descending=True, stable=True)
     if decoding.top_k is not None:
         likely[:, decoding.top_k :] = 0.0
         likely /= likely.sum(1, keepdim=True)
     reached = likely.cumsum(1)
-    likely = likely.where(reached - likely < decoding.top_p, 0.0)  # those before it do not reach top_p
+    return likely.where(reached - likely < decoding.top_p, 0.0), order  # those before it do not reach top_p
+
+
+def _drawn(logits: torch.Tensor, decoding: Decoding, draws: Iterable[np.random.Generator]) -> list[int]:
+    import torch
+
+    likely, order = _to_draw_from(logits, decoding)
     reached = likely.cumsum(1)
     numbers = torch.tensor([[draw.random()] for draw in draws], dtype=reached.dtype, device=reached.device)
     # The first token whose cumulative probability exceeds the number; a token of probability 0 never does so first.

@@ -8,18 +8,20 @@ few rows at a time; the full B x T x V logits never exist.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from byrote.generation import NO_TOKEN, Prompt, generate
+from byrote.generation import NO_TOKEN, Prompt, drawing_log_probs, generate
 from byrote.gradients import gradient_norms
 from byrote.objectives.batching import Example, collate, common_start, encode, out_of_memory, pack
 from byrote.objectives.classification import Classifier, encode_labelled
 from byrote.objectives.completion import encode_completions, encode_prompts
 from byrote.objectives.lm import Decoder, Reader, tolerance_of
-from byrote.types import ByroteError, Decoding, Generation, Record, TokenStats, text_key
+from byrote.types import ByroteError, Decoding, Generation, Record, TokenStats, nothing_follows, text_key
+from byrote.vocabulary import vocabulary_stats
 
 if TYPE_CHECKING:
     import torch
@@ -167,23 +169,43 @@ class Target:
         """(T, count) for each example: at each target, the tokens other than it that the model finds likeliest."""
         import torch
 
-        self.decoder.model.eval()
-        with torch.inference_mode():
-            found = self._in_batches(examples, lambda batch: self._others(batch, count))
+        def others(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+            return logits.scatter(1, targets[:, None], -torch.inf).topk(count, dim=1).indices.int()
+
+        found = self._by_rows(examples, CHUNK_BYTES, others)
         return [found.get(index, np.zeros((0, count), np.int32)) for index in range(len(examples))]
 
-    def _others(self, examples: Sequence[Example], count: int) -> list[NDArray[np.int32]]:
+    def chances(
+        self, records: Sequence[Record], decoding: Decoding, contexts: Sequence[Sequence[int]]
+    ) -> list[NDArray[np.float64]]:
+        """(T,) for each record: the log-probability, in nats, that text drawn in this way has each of its targets after
+        those before it. `contexts` as in `generate`. One pass; nothing is generated.
+        """
+        pairs = zip(contexts, self.encode(records), strict=True)
+        examples = [self.behind(context, [example])[0] if context else example for context, example in pairs]
+        found = self._by_rows(examples, SWEEP_BYTES, partial(drawing_log_probs, decoding=decoding))
+        return [found.get(index, np.zeros(0)) for index in range(len(examples))]
+
+    def _by_rows(
+        self, examples: Sequence[Example], size: int, read: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    ) -> dict[int, NDArray[Any]]:
+        """(T, ...) of each example with a target, by its place: what `read` finds in logits (R, V) and targets (R,).
+
+        At most `size` bytes of logits exist at once.
+        """
         import torch
 
-        rows = self.decoder.rows(collate(examples, self.pad_token_id, self.device))
-        targets = torch.tensor([token for example in examples for token in example.target_ids], device=rows.device)
-        found = []
-        chunk = self._chunk(CHUNK_BYTES)
-        for first in range(0, len(rows), chunk):
-            here = slice(first, first + chunk)
-            logits = self.decoder.logits(rows[here]).float().scatter(1, targets[here, None], -torch.inf)
-            found.append(logits.topk(count, dim=1).indices.int().cpu().numpy())
-        return np.split(np.concatenate(found), np.cumsum([example.targets for example in examples])[:-1])
+        def of_batch(batch: list[Example]) -> list[NDArray[Any]]:
+            rows = self.decoder.rows(collate(batch, self.pad_token_id, self.device))
+            targets = torch.tensor([token for example in batch for token in example.target_ids], device=rows.device)
+            chunk = self._chunk(size)
+            places = [slice(first, first + chunk) for first in range(0, len(rows), chunk)]
+            found = torch.cat([read(self.decoder.logits(rows[here]).float(), targets[here]) for here in places])
+            return np.split(found.cpu().numpy(), np.cumsum([example.targets for example in batch])[:-1])
+
+        self.decoder.model.eval()
+        with torch.inference_mode():
+            return self._in_batches(examples, of_batch)
 
     def gradient_norms(self, records: Sequence[Record], contexts: Sequence[Sequence[int]]) -> list[float]:
         """The norm of the gradient of each record's loss in all weights; `contexts` as in `generate`."""
@@ -223,15 +245,17 @@ class Target:
         decoding: Decoding,
         on_progress: Callable[[int, int], None] = lambda done, total: None,
         contexts: Sequence[Sequence[int]] | None = None,
+        prefix_tokens: int | None = None,
     ) -> list[Generation]:
         """What the model answers to the prompt of each record, in the order given.
 
         Prompt and answer together keep to `max_length`, as texts did in training. The same prompt gives the same
         answer in any company; where it is drawn, the prompt's own generator draws it. `contexts` (see `context_of`)
-        are read before the prompts, one before each.
+        are read before the prompts, one before each. With `prefix_tokens` the prompts are so many first tokens of the
+        texts, as `token_stats` reads them; a text with no more than these has no answer, and a reason.
         """
         assert isinstance(self.decoder, Decoder)
-        own = encode_prompts(self.tokenizer, records)
+        own = self._prompts(records, prefix_tokens)
         starts = [ids[: self._start(ids)] for ids in own]
         prompts = [
             Prompt((*start, *context, *ids[len(start) :]), self.max_length - len(ids), int(text_key(one.text)[:16], 16))
@@ -246,7 +270,7 @@ class Target:
             device=self.device,
             on_progress=lambda done: on_progress(len(records) - len(usable) + done, len(records)),
         )
-        found = [self._unanswered(prompt) for prompt in prompts]
+        found = [self._unanswered(prompt, prefix_tokens) for prompt in prompts]
         for at, tokens in zip(usable, said, strict=True):
             if tokens[-1] == NO_TOKEN:
                 found[at] = Generation("", (), False, "the model's probabilities of the next token are not numbers")
@@ -256,9 +280,16 @@ class Target:
             found[at] = Generation(str(text), tokens, ended)
         return found
 
-    def longest_answer(self, records: Sequence[Record], decoding: Decoding) -> int:
+    def _prompts(self, records: Sequence[Record], prefix_tokens: int | None) -> list[tuple[int, ...]]:
+        """The tokens to go on from; none of a text that has no more than `prefix_tokens`."""
+        if prefix_tokens is None:
+            return encode_prompts(self.tokenizer, records)
+        texts = [one.ids for one in encode(self.tokenizer, [record.text for record in records], self.max_length)]
+        return [ids[:prefix_tokens] if len(ids) > prefix_tokens else () for ids in texts]
+
+    def longest_answer(self, records: Sequence[Record], decoding: Decoding, prefix_tokens: int | None = None) -> int:
         """Tokens of the longest prompt with its answer, were every answer as long as it may be."""
-        prompts = encode_prompts(self.tokenizer, records)
+        prompts = self._prompts(records, prefix_tokens)
         return max((min(len(ids) + decoding.max_new_tokens, self.max_length) for ids in prompts), default=0)
 
     @property
@@ -269,7 +300,9 @@ class Target:
         ids = [self.tokenizer.eos_token_id, *(named if isinstance(named, list) else [named])]
         return frozenset(int(token) for token in ids if token is not None)
 
-    def _unanswered(self, prompt: Prompt) -> Generation:
+    def _unanswered(self, prompt: Prompt, prefix_tokens: int | None) -> Generation:
+        if prefix_tokens is not None and not prompt.ids:
+            return Generation("", (), False, nothing_follows(prefix_tokens))
         length = self.max_length - prompt.room
         why = f"the prompt has {length} tokens, so max_length {self.max_length} leaves no room for an answer"
         return Generation("", (), False, why if prompt.ids else "the prompt has no token to go on from")
@@ -360,29 +393,6 @@ class Target:
     def _chunk(self, size: int) -> int:
         """Rows of float32 logits that take so many bytes."""
         return max(1, (1 if self.device == "cpu" else GPU_FACTOR) * size // (4 * self.decoder.vocabulary))
-
-
-def vocabulary_stats(logits: torch.Tensor, targets: torch.Tensor, scratch: torch.Tensor, columns: torch.Tensor) -> None:
-    """Write log_prob, mean, std and rank of logits (R, V) float32 for targets (R,) into `columns` (4, R).
-
-    mean and std are of log p over the vocabulary under p itself. The variance is a sum of squares
-    about the mean: E[x^2] - E[x]^2 cancels to 1e-3 in float32. A vocabulary entry masked to -inf
-    has probability 0 and adds nothing. Overwrites `logits` and `scratch` (at least (R, V)).
-    """
-    import torch
-
-    target = logits.gather(1, targets[:, None])
-    top = logits.amax(1, keepdim=True)
-    columns[3] = torch.count_nonzero(logits > target, dim=1)
-    logits.sub_(top).clamp_(min=-1e4)
-    weight = torch.exp(logits, out=scratch[: len(logits)])
-    total = weight.sum(1, keepdim=True)
-    mean = torch.linalg.vecdot(weight, logits)[:, None] / total
-    log_total = total.log()
-    variance = torch.linalg.vecdot(weight, logits.sub_(mean).square_()) / total[:, 0]
-    columns[0] = (target - top - log_total)[:, 0]
-    columns[1] = (mean - log_total)[:, 0]
-    columns[2] = variance.clamp_(min=0).sqrt_()
 
 
 def _empty(example: Example) -> TokenStats:

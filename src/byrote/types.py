@@ -38,6 +38,11 @@ class Unscorable(ByroteError):
 NO_TARGET = "no target token: the text is shorter than two tokens"
 
 
+def nothing_follows(prefix_tokens: int) -> str:
+    """Why a text cannot be gone on from after so many tokens."""
+    return f"nothing of it follows its first {prefix_tokens} tokens (prefix_tokens)"
+
+
 def normalise(text: str) -> str:
     """The form in which two texts count as the same: NFKC, case-folded, runs of white space folded."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
@@ -237,6 +242,16 @@ class Decoding:
         words += [f"top_k {self.top_k}"] if self.top_k is not None else []
         words += [f"top_p {self.top_p:g}"] if self.top_p < 1.0 else []
         return f"sampled at temperature {self.temperature:g}, {', '.join(words)}, seed {self.seed}"
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What a model is to go on from, and how."""
+
+    record: Record
+    decoding: Decoding
+    prefix_tokens: int | None = None
+    """How many of its tokens are given, one that marks the beginning of a text counted; None: the record's prompt."""
 
 
 @dataclass(frozen=True, slots=True)

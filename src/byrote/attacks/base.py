@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from byrote.registry import Component
-from byrote.types import Decoding, Floats, Generation, Query, Record, Scores, TokenStats, Unscorable
+from byrote.types import Decoding, Floats, Generation, Opening, Query, Record, Scores, TokenStats, Unscorable
 
 Need = Literal[
-    "base", "tokens", "population", "neighbours", "queries", "continuations", "gradients", "shadows", "peers"
+    "base", "tokens", "population", "neighbours", "queries", "continuations", "chances", "gradients", "shadows", "peers"
 ]
 """What an attack reads beside the tuned model's own statistics of the record:
 
@@ -29,11 +29,12 @@ Need = Literal[
 - neighbours: texts that differ from the record in a few words, made by the base model
 - queries: the model's statistics of further texts
 - continuations: what the model writes when it is given the beginning of the record
+- chances: how likely each token of the record is to be drawn, in one way of drawing text
 - gradients: the size of the loss's gradient in the weights
 - shadows: statistics by models trained as the target was, on other halves of the same records
 - peers: the evidence on all records in question, whose membership is not told: what shadows make of such records
 """
-COSTLY: frozenset[Need] = frozenset({"queries", "continuations", "gradients", "shadows"})
+COSTLY: frozenset[Need] = frozenset({"queries", "continuations", "chances", "gradients", "shadows"})
 """What is made for the last epoch alone: it takes passes, or trainings, of its own."""
 
 
@@ -83,6 +84,12 @@ class Evidence:
     shadows: tuple[Shadow, ...] = ()
     continuations: tuple[Generation, ...] = ()
     """What the model wrote to each of the attack's openings, in their order."""
+    given: tuple[str, ...] = ()
+    """The text that it went on from each time."""
+    follows: tuple[str, ...] = ()
+    """What truly follows that in the record."""
+    chances: Floats | None = None
+    """(T,) log-probability, in nats, of drawing each target token after those before it (see `Attack.drawing`)."""
     gradient_norm: float | None = None
     failure: str = ""
     """Why the model could not be asked what the attack needs of this record."""
@@ -195,9 +202,14 @@ class Attack(Component):
         """The further texts that it wants scored for a record; the same ones whenever it is asked."""
         return ()
 
-    def openings(self, record: Record, background: Background) -> Sequence[tuple[Record, Decoding]]:
-        """The prompts that it wants the model to go on from, and how; their completions are not read."""
+    def openings(self, record: Record, background: Background) -> Sequence[Opening]:
+        """What it wants the model to go on from, and how."""
         return ()
+
+    @property
+    def drawing(self) -> Decoding | None:
+        """The way of drawing text of which it reads the chances."""
+        return None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -205,7 +217,7 @@ class Asked:
     """What an attack wants of the model for one record; nothing, and the reason, where it fails to say."""
 
     queries: Sequence[Query] = ()
-    openings: Sequence[tuple[Record, Decoding]] = ()
+    openings: Sequence[Opening] = ()
     failure: str = ""
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from byrote.report.accounts import accounts
 from byrote.report.equivalence import would_show
+from byrote.report.extraction import extraction_sentences
 from byrote.report.findings import Finding, Verdict, judged_by, too_few_seeds
 from byrote.report.formats import listed, measure, rate, with_limits
 from byrote.report.measures import Attack
@@ -43,7 +44,8 @@ def answer(summary: Summary) -> list[str]:
         return ["No run of this study ended well, so it has no answer. What failed, and why, is listed below."]
     if attack is None:
         return [
-            "This study asks for no membership attack, so it says nothing about leakage.",
+            "This study asks for no membership attack, so it does not say whether members can be told from others.",
+            *extraction_sentences(summary),
             *excess_sentences(summary),
             *_utility(summary),
         ]
@@ -55,7 +57,8 @@ def answer(summary: Summary) -> list[str]:
     ]
     margin = summary.results.evidence.margin
     sentences += [*_unresolved(summary, attack), *versus_sentences(summary.tuned, attack, summary.utility, margin)]
-    sentences += [*pair_sentences(summary), *excess_sentences(summary), *_utility(summary), *_failed(summary)]
+    sentences += [*pair_sentences(summary), *extraction_sentences(summary), *excess_sentences(summary)]
+    sentences += [*_utility(summary), *_failed(summary)]
     return [*sentences, "What one attack does not find, a stronger one may: nothing shown is not nothing there."]
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from byrote.report.evidence import Evidence
 from byrote.report.formats import listed, rate, with_limits
 from byrote.report.measures import Attack, label
+from byrote.report.pieces import Series
 from byrote.report.rows import Row
 from byrote.statistics.delong import auc_estimate
 from byrote.types import Estimate
@@ -31,7 +34,7 @@ def broken_splits(evidence: Evidence, rows: Sequence[Row]) -> list[str]:
 
 def control_sentences(evidence: Evidence, rows: Sequence[Row]) -> list[str]:
     """What the controls came to, each in a sentence."""
-    return [*_blind(evidence, rows), *_positive(evidence), *_copies(evidence)]
+    return [*_blind(evidence, rows), *_positive(evidence), *_comes_out(evidence), *_copies(evidence)]
 
 
 def _blind_rows(evidence: Evidence, rows: Sequence[Row]) -> Iterator[tuple[str, Row]]:
@@ -85,6 +88,27 @@ def _positive(evidence: Evidence) -> Iterator[str]:
         f"Positive control: {label(cell.method, cell.settings)} trained on {' for '.join(cell.notes)} with seed "
         f"{cell.seed}; AUC against as many nonmembers: {listed(each)}. An attack that sees these can see.{rest}"
     )
+
+
+def _comes_out(evidence: Evidence) -> Iterator[str]:
+    """What comes out of the over-fitted members, and of nonmembers."""
+    cell = evidence.manifest.positive_control
+    if cell is None or cell.status == "failed":
+        return
+    column_of, epoch = evidence.pieces[cell.run_id].extraction, max(evidence.pieces[cell.run_id].epochs, default=0)
+    for measure in evidence.extractions:
+        column = column_of.get(Series(epoch, measure.name, measure.settings))
+        if column is None:
+            continue
+        said = []
+        for place, metric in enumerate(measure.metrics):
+            sides = [column.take(evidence.part_of(cell.seed, side).ids)[:, place] for side in ("member", "nonmember")]
+            known = [side[np.isfinite(side)] for side in sides]
+            if all(len(side) for side in known):
+                members, nonmembers = (f"{rate(float(side.mean()))} of {len(side)}" for side in known)
+                said.append(f"{metric} {members} members, {nonmembers} nonmembers")
+        if said:
+            yield f"{measure.label} on the positive control: {'; '.join(said)}."
 
 
 def _on_positive(evidence: Evidence) -> list[tuple[Attack, Estimate]]:

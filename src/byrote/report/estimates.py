@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from byrote.report.evidence import Evidence, Sides
+from byrote.report.extraction_rows import extraction_rows
 from byrote.report.measures import Attack, Utility
 from byrote.report.pair_rows import pair_rows
 from byrote.report.pieces import SETS
@@ -26,7 +27,7 @@ from byrote.statistics.set_level import set_level_p_value
 from byrote.store import Cell
 from byrote.types import Estimate
 
-POOLED = ("membership", "poisoning", "utility")
+POOLED = ("membership", "extraction", "poisoning", "utility")
 P_VALUE = "p-value"
 """Of an attack on a whole set, one for each seed: their mean would be no p-value."""
 SMALL = 0.05
@@ -69,6 +70,7 @@ def cell_rows(evidence: Evidence, cell: Cell) -> Iterator[Row]:
             yield from membership_rows(evidence, cell, fewer, epochs[-1])
         yield against_plain(evidence, cell, attack, epochs[-1])
     yield from poisoning_rows(evidence, cell)
+    yield from extraction_rows(evidence, cell)
     yield from cost_rows(evidence, cell, epochs[-1] if epochs else None)
     yield from versus_rows(evidence, cell)
     yield from account_rows(evidence, cell)

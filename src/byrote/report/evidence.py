@@ -7,7 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
-from byrote.report.measures import Attack, Poisoning, Utility, attacks_of, controls_of, poisonings_of, utilities_of
+from byrote.report.measures import (
+    Attack,
+    Extraction,
+    Poisoning,
+    Utility,
+    attacks_of,
+    controls_of,
+    extractions_of,
+    poisonings_of,
+    utilities_of,
+)
 from byrote.report.pieces import SETS, Column, Part, Pieces, Series, read_all, read_splits
 from byrote.store import Cell, Manifest
 from byrote.types import MISLABELLED, Floats
@@ -26,6 +36,7 @@ class Evidence:
     attacks: tuple[Attack, ...]
     utilities: tuple[Utility, ...]
     poisonings: tuple[Poisoning, ...] = ()
+    extractions: tuple[Extraction, ...] = ()
     controls: tuple[Attack, ...] = ()
     """Attacks that read no model: what they tell apart, the split itself does."""
     nulls: dict[tuple[int, str, Attack, str], dict[str, float | None]] = field(default_factory=dict)
@@ -44,6 +55,7 @@ class Evidence:
             attacks=tuple(attacks_of(manifest)),
             utilities=tuple(utilities_of(manifest)),
             poisonings=tuple(poisonings_of(manifest)),
+            extractions=tuple(extractions_of(manifest)),
             controls=tuple(controls_of(manifest)),
         )
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from byrote.report.accounts import accounts
 from byrote.report.answer import answer, meanings
+from byrote.report.extraction import comes_out
 from byrote.report.figures import pictures
 from byrote.report.limits import limit_of
 from byrote.report.pairwise import pairwise_of
@@ -78,6 +79,7 @@ def report_html(results: Results) -> str:
             pairs=pairwise_of(summary),
             privacy=privacy_of(summary),
             wrong_labels=wrong_labels_of(summary),
+            comes_out=comes_out(summary),
             costs=cost_lines(summary),
             utilities_shown=len(side_by_side(summary)),
             utility_lines=utility_lines(summary),

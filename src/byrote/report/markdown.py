@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from byrote.report.answer import answer, meanings
+from byrote.report.extraction import comes_out
 from byrote.report.pairwise import pairwise_of
 from byrote.report.privacy import Privacy, PrivacyLine, privacy_of
 from byrote.report.results import Results
@@ -52,6 +53,17 @@ def report_markdown(results: Results) -> str:
         lines = [[line.label, *map(_cell, line.values)] for line in strength.lines]
         parts += ["## What more shadow models find", strength.about]
         parts += [_table(["method and attack", *_heads(strength.columns)], lines)]
+    if out := comes_out(summary):
+        parts += ["## What comes out", out.about]
+        for table in out.tables:
+            parts += [f"### {plain(table.title)}", plain(table.about)]
+            parts += [
+                _table(["method", *_heads(table.columns)], [[x.label, *map(_cell, x.values)] for x in table.lines])
+            ]
+            if table.slices:
+                lines = [[line.label, *map(_cell, line.values)] for line in table.sliced]
+                parts += [_table(["method", *_heads(table.slices)], lines)]
+        parts += [_bullets(out.statements)]
     if wrong := wrong_labels_of(summary):
         lines = [[line.label, *map(_cell, line.values)] for line in wrong.lines]
         parts += ["## Wrong labels", wrong.about, _table(["method", *_heads(wrong.columns)], lines)]

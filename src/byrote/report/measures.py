@@ -54,6 +54,25 @@ class Poisoning:
 
 
 @dataclass(frozen=True, slots=True)
+class Extraction:
+    """One measure of what comes out of a model as the study asked for it."""
+
+    name: str
+    settings: str
+    access: str
+    metrics: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Its numbers, and of each whether it is a "share" of records or a "mean"."""
+    at_the_end: bool = False
+    summary: str = ""
+    conditions: str = ""
+    """On what the numbers turn besides the model and the records."""
+
+    @property
+    def label(self) -> str:
+        return label(self.name, self.settings)
+
+
+@dataclass(frozen=True, slots=True)
 class Utility:
     """One utility measure as the study asked for it; `form` says how its number comes from the records' sums."""
 
@@ -133,6 +152,24 @@ def poisonings_of(manifest: Manifest) -> list[Poisoning]:
         )
         for component in found
         if component is not None and getattr(component, "kind", "") == "poisoning"
+    ]
+
+
+def extractions_of(manifest: Manifest) -> list[Extraction]:
+    """The measures of what comes out, in the study's order."""
+    found = [_component("attack", spec) for spec in manifest.attacks]
+    return [
+        Extraction(
+            name=component.name,
+            settings=component.settings(),
+            access=str(getattr(component, "access", "")),
+            metrics=dict(getattr(component, "metrics", {})),
+            at_the_end=bool(getattr(component, "at_the_end", False)),
+            summary=component.summary(),
+            conditions=str(getattr(component, "conditions", "")),
+        )
+        for component in found
+        if component is not None and getattr(component, "kind", "") == "extraction"
     ]
 
 

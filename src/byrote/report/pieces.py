@@ -27,7 +27,7 @@ SPLITS = "splits.parquet"
 COLUMNS = ("score_id", "group", "slice", "record_id", "copies")
 LEDGER = "ledger.json"
 SETS = "demonstrations.parquet"
-PIECES = ("scores.parquet", "utility.parquet", "training.json", "cost.json", "environment.json")
+PIECES = ("scores.parquet", "utility.parquet", "extraction.parquet", "training.json", "cost.json", "environment.json")
 
 
 class Series(NamedTuple):
@@ -109,6 +109,7 @@ class Pieces:
     run_id: str
     scores: dict[Series, Column] = field(default_factory=dict)
     utility: dict[Series, Column] = field(default_factory=dict)
+    extraction: dict[Series, Column] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     cost: dict[str, float] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
@@ -174,7 +175,8 @@ def read_pieces(run: RunFolder) -> Pieces:
     return Pieces(
         run_id=run.id,
         scores=_scores(found.get("scores")),
-        utility=_statistics(found.get("utility")),
+        utility=_statistics(found.get("utility"), "utility"),
+        extraction=_statistics(found.get("extraction"), "measure"),
         training=found.get("training", {}),
         cost=found.get("cost", {}),
         environment=found.get("environment", {}),
@@ -227,7 +229,7 @@ def _scores(table: pa.Table | None) -> dict[Series, Column]:
     return _columns(table, "attack", lambda held: scores[held])
 
 
-def _statistics(table: pa.Table | None) -> dict[Series, Column]:
+def _statistics(table: pa.Table | None, name: str) -> dict[Series, Column]:
     """One row of statistics per record, as one column per series."""
     import pyarrow.compute
 
@@ -244,7 +246,7 @@ def _statistics(table: pa.Table | None) -> dict[Series, Column]:
         rows[measured] = flat[starts[held][measured, None] + np.arange(rows.shape[1])]
         return rows
 
-    return _columns(table, "utility", rows_of)
+    return _columns(table, name, rows_of)
 
 
 def _columns(table: pa.Table, name: str, values_of: Callable[[NDArray[np.int64]], Floats]) -> dict[Series, Column]:

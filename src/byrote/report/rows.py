@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from operator import attrgetter
 
 from byrote.report.evidence import Evidence
-from byrote.report.measures import Attack, Poisoning, Utility, merged_settings
+from byrote.report.measures import Attack, Extraction, Poisoning, Utility, merged_settings
 from byrote.store import Cell
 from byrote.types import Estimate
 
@@ -81,7 +81,11 @@ def filled(row: Row, metric: str, estimate: Estimate) -> Row:
 
 
 def blank_row(
-    evidence: Evidence, cell: Cell, epoch: int | None, kind: str, measure: Attack | Poisoning | Utility | None
+    evidence: Evidence,
+    cell: Cell,
+    epoch: int | None,
+    kind: str,
+    measure: Attack | Extraction | Poisoning | Utility | None,
 ) -> Row:
     manifest = evidence.manifest
     name = "" if measure is None else measure.name

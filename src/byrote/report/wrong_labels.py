@@ -8,9 +8,10 @@ from typing import NamedTuple
 from byrote.report.equivalence import would_show
 from byrote.report.findings import Finding
 from byrote.report.formats import ABSENT, limits, listed, percent, rate, signed, with_limits
-from byrote.report.measures import Poisoning, merged_settings
+from byrote.report.measures import Poisoning
 from byrote.report.poisoning_rows import CONTROL, MIRRORED
 from byrote.report.rows import Row
+from byrote.report.sliced import SlicedIndex
 from byrote.report.summary import Summary
 from byrote.report.tables import Column, Value
 from byrote.statistics.comparison import within_margin
@@ -42,40 +43,12 @@ class WrongLabels(NamedTuple):
     statements: list[str]
 
 
-class PoisoningIndex:
-    """Poisoning rows of a study by what they are about, at the last epoch of each configuration."""
-
-    def __init__(self, summary: Summary) -> None:
-        self.rows: dict[tuple[object, ...], Row] = {
-            (
-                row.method,
-                row.settings,
-                row.privacy,
-                row.delta,
-                row.seed,
-                row.epoch,
-                row.name,
-                row.metric,
-                row.slice,
-            ): row
-            for row in summary.results.rows
-            if row.kind == "poisoning"
-        }
-
-    def get(self, one: Finding, measure: Poisoning, metric: str, slice_: str = MISLABELLED) -> Row | None:
-        """The pooled row, or that of the only seed."""
-        of = one.configuration
-        settings = merged_settings(of.settings, measure.name, measure.settings)
-        seed = of.done[0].seed if len(of.done) == 1 else None
-        return self.rows.get((of.method, settings, of.privacy, of.delta, seed, one.epoch, measure.name, metric, slice_))
-
-
 def wrong_labels_of(summary: Summary) -> WrongLabels | None:
     """The section; None where nothing was mislabelled or measured."""
     measures = summary.results.evidence.poisonings
     if not measures or not summary.tuned or not _counts(summary):
         return None
-    index = PoisoningIndex(summary)
+    index = SlicedIndex(summary, "poisoning")
     return WrongLabels(
         about=ABOUT,
         columns=[column for measure in measures for column in _columns(measure)],
@@ -94,10 +67,12 @@ def excess_sentences(summary: Summary) -> list[str]:
     measure = next((one for one in summary.results.evidence.poisonings if one.is_share), None)
     if measure is None or not _counts(summary):
         return []
-    index = PoisoningIndex(summary)
+    index = SlicedIndex(summary, "poisoning")
     above = []
     for one in summary.tuned:
-        row, beyond = (index.get(one, measure, f"{measure.metric}-{what}") for what in ("vs-left-out", BEYOND_CONTROL))
+        row, beyond = (
+            index.get(one, measure, f"{measure.metric}-{what}", MISLABELLED) for what in ("vs-left-out", BEYOND_CONTROL)
+        )
         if row is not None and beyond is not None and (row.low or 0.0) > 0 and (beyond.low or 0.0) > 0:
             above.append((one, row))
     sentences = []
@@ -109,7 +84,7 @@ def excess_sentences(summary: Summary) -> list[str]:
         )
     lower = []
     for one in summary.tuned:
-        row = index.get(one, measure, f"{measure.metric}-excess-vs-none")
+        row = index.get(one, measure, f"{measure.metric}-excess-vs-none", MISLABELLED)
         if row is not None and row.high is not None and row.high < 0:
             lower.append(f"**{one.configuration.label}** ({with_limits(row.estimate, signed)})")
     if lower:
@@ -122,20 +97,20 @@ def _columns(measure: Poisoning) -> list[Column]:
     return [Column(what), Column("left-out null"), Column("excess over it", "null 0"), Column("other nulls")]
 
 
-def _values(index: PoisoningIndex, one: Finding, measure: Poisoning) -> list[Value]:
+def _values(index: SlicedIndex, one: Finding, measure: Poisoning) -> list[Value]:
     """The share of the first kind of measure; of the loss the AUC, which does not hang on the labels' base rates."""
     metric = measure.metric if measure.is_share else "auc"
     other = [
-        ("untuned", index.get(one, measure, f"{metric}@untuned")),
-        ("rightly labelled", index.get(one, measure, f"{metric}@rightly-labelled")),
+        ("untuned", index.get(one, measure, f"{metric}@untuned", MISLABELLED)),
+        ("rightly labelled", index.get(one, measure, f"{metric}@rightly-labelled", MISLABELLED)),
         ("nonmembers", index.get(one, measure, metric, CONTROL)) if measure.is_share else
-        ("1 − AUC", index.get(one, measure, MIRRORED)),
+        ("1 − AUC", index.get(one, measure, MIRRORED, MISLABELLED)),
     ]  # fmt: skip
     named = [f"{name} {rate(row.value)}" for name, row in other if row is not None and row.value is not None]
     return [
-        _value(index.get(one, measure, metric)),
-        _value(index.get(one, measure, f"{metric}@left-out")),
-        _value(index.get(one, measure, f"{metric}-vs-left-out"), signs=True),
+        _value(index.get(one, measure, metric, MISLABELLED)),
+        _value(index.get(one, measure, f"{metric}@left-out", MISLABELLED)),
+        _value(index.get(one, measure, f"{metric}-vs-left-out", MISLABELLED), signs=True),
         Value(named[0] if named else ABSENT, tuple(named[1:])),
     ]
 
@@ -188,7 +163,7 @@ def standard_error(members: int, nonmembers: int) -> float:
     return math.sqrt((members + nonmembers + 1) / (12 * members * nonmembers))
 
 
-def _within(summary: Summary, index: PoisoningIndex) -> list[str]:
+def _within(summary: Summary, index: SlicedIndex) -> list[str]:
     """Whose excess is shown to be next to nothing, and what showing it would take for the others."""
     measure = next((one for one in summary.results.evidence.poisonings if one.is_share), None)
     if measure is None:
@@ -196,7 +171,7 @@ def _within(summary: Summary, index: PoisoningIndex) -> list[str]:
     margin, has = summary.results.evidence.margin, sum(counts[0] for counts in _counts(summary))
     inside, open_ = [], []
     for one in summary.tuned:
-        row = index.get(one, measure, f"{measure.metric}-vs-left-out")
+        row = index.get(one, measure, f"{measure.metric}-vs-left-out", MISLABELLED)
         if row is None or row.value is None or row.low is None or row.high is None:
             continue
         shown = f"{one.configuration.label} {with_limits(row.estimate, signed)}"

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from byrote.attacks.base import Asked, Background, asked_by
+from byrote.attacks.base import Asked, Attack, Background, asked_by
+from byrote.attacks.extraction.base import chosen
 from byrote.data.base import Columns, Loaded
 from byrote.data.duplicates import remove_duplicates
 from byrote.data.load import load as load_data
@@ -30,7 +31,7 @@ from byrote.runner.progress import Progress
 from byrote.store import Locked, RunFolder, Store, identity
 from byrote.study import Study
 from byrote.study.experiment import RECIPE
-from byrote.types import Decoding, Query, Record, Splits, StudyError, text_key
+from byrote.types import Decoding, Opening, Query, Record, Splits, StudyError, text_key
 from byrote.utility.generated import Generated
 
 if TYPE_CHECKING:
@@ -50,6 +51,16 @@ class Given:
     base: GivenModel | None = None
     """The untuned model where it is in memory; None where the study's `model` names it, or there is none."""
     notes: tuple[str, ...] = ()
+
+
+class Cut(NamedTuple):
+    """A record where a model goes on from it."""
+
+    given: str
+    follows: str
+    """As many tokens of what truly follows as the model may write."""
+    rest: str
+    """All that truly follows."""
 
 
 class Context:
@@ -77,6 +88,7 @@ class Context:
         self._backgrounds: dict[int, Background] = {}
         self._wanted: dict[int, list[Asked]] = {}
         self._tokens: dict[str, NDArray[np.int32]] = {}
+        self._cuts: dict[tuple[str, int | None, int], Cut] = {}
         self._tokenizer: PreTrainedTokenizerBase | None = None
 
     def _untuned_model(self, folder: Path) -> ResolvedModel:
@@ -213,28 +225,62 @@ class Context:
         return self.store.run(identity(base.model_dump(mode="json")))
 
     def queries(self, seed: int) -> tuple[Query, ...]:
-        """What the study's membership attacks ask beside the members and nonmembers of a seed, each text once."""
+        """What the study's attacks ask beside the members and nonmembers of a seed, each text once."""
         return tuple({query.key: query for asked in self._asked(seed) for query in asked.queries}.values())
 
-    def openings(self, seed: int) -> tuple[tuple[Record, Decoding], ...]:
-        """What the study's membership attacks want the model to go on from, each once for each record."""
+    def openings(self, seed: int) -> tuple[Opening, ...]:
+        """What the study's attacks want the model to go on from, each once for each record."""
         found = {
-            (record.id, text_key(record.text), decoding): (record, decoding)
+            (one.record.id, text_key(one.record.text), one.decoding, one.prefix_tokens): one
             for asked in self._asked(seed)
-            for record, decoding in asked.openings
+            for one in asked.openings
         }
         return tuple(found.values())
 
     def _asked(self, seed: int) -> list[Asked]:
-        """What each of the study's membership attacks wants for each member and nonmember of a seed."""
+        """What each of the study's attacks wants for each member and nonmember of a seed."""
         if seed not in self._wanted:
-            splits, background = self.splits(seed), self.background(seed)
+            background = self.background(seed)
             self._wanted[seed] = [
-                asked_by(attack, record, background)
-                for attack in self.study.attacks_of("membership")
-                for record in splits.members + splits.nonmembers
+                asked_by(attack, record, background) for attack, record in self._attacked(seed) if attack.at_the_end
             ]
         return self._wanted[seed]
+
+    def _attacked(self, seed: int) -> Iterator[tuple[Attack, Record]]:
+        """Each of the study's attacks on members and nonmembers, with each record that it is about."""
+        splits = self.splits(seed)
+        for attack in self.study.attacks_of("membership"):
+            for record in splits.members + splits.nonmembers:
+                yield attack, record
+        for measure in self.study.attacks_of("extraction"):
+            for side in (splits.members, splits.nonmembers):
+                for record in chosen(measure, side):
+                    yield measure, record
+
+    def chances(self, seed: int) -> tuple[tuple[Record, Decoding], ...]:
+        """The records, and the ways of drawing text, of which its attacks read the chances."""
+        return tuple((record, how) for attack, record in self._attacked(seed) if (how := attack.drawing) is not None)
+
+    def cut(self, opening: Opening) -> Cut:
+        """A record cut where a model goes on from it; as far as the model reads it."""
+        record, most = opening.record, opening.decoding.max_new_tokens
+        key = (text_key(record.text), opening.prefix_tokens, most)
+        if key not in self._cuts:
+            if opening.prefix_tokens is None:
+                rest = record.messages[-1][1] if record.messages is not None else record.completion or ""
+                before, after = record.text.removesuffix(rest), self._ids(rest)
+            else:
+                ids = encode(self.tokenizer, [record.text], self.study.max_length)[0].ids
+                before, after = self._text(ids[: opening.prefix_tokens]), ids[opening.prefix_tokens :]
+                rest = self._text(after)
+            self._cuts[key] = Cut(before, self._text(after[:most]), rest)
+        return self._cuts[key]
+
+    def _ids(self, text: str) -> tuple[int, ...]:
+        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _text(self, ids: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
 
     def gradients(self, seed: int) -> tuple[Record, ...]:
         """The records whose gradients its attacks read."""

@@ -8,9 +8,11 @@ from byrote.attacks.base import Attack
 from byrote.attacks.fitted import FittedAttack
 from byrote.methods.base import Method
 from byrote.registry import discover, make
+from byrote.runner.extraction import measure_records
 from byrote.runner.in_context import run_of
 from byrote.runner.one import Wanted
-from byrote.runner.scores import Witness, score_records
+from byrote.runner.scores import score_records
+from byrote.runner.witness import Witness
 from byrote.store import HELD, Cell, Locked
 from byrote.study import Study
 from byrote.study.model import CONTROL_MEMBERS
@@ -64,11 +66,13 @@ def positive_control(study: StudyRun) -> Cell | None:
     splits = context.splits(seed)
     members, nonmembers = _few(splits)
     attacks = [one for one in study.study.attacks_of("membership") if not (one.at_the_end or one.blind)]
+    measures = [one for one in study.study.attacks_of("extraction") if not one.at_the_end]
     try:
         study.worked += run.ensure(splits, Wanted(queries=control_queries(splits)))
         epoch = run.history()["epochs"]
         witness = Witness(run, study.base, epoch, context.background(seed))
         study.worked += score_records(attacks, members + nonmembers, [witness], members=len(members))
+        study.worked += measure_records(measures, (members, nonmembers), [witness])
     except ByroteError as error:
         said = HELD if isinstance(error, Locked) else str(error)
         return cell.model_copy(update={"run_id": run.id, "status": "failed", "error": said})

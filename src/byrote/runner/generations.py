@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from byrote.runner import tables
 from byrote.store import RunFolder, canonical_json
-from byrote.types import Decoding, Generation, Record
+from byrote.types import Decoding, Generation, Opening, Record
 
 if TYPE_CHECKING:
     from byrote.runner.one import Run
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
 PART = 64
 """Prompts that are written at once: a kill loses no more. Each part is generated in the same company every time."""
-
-Asked = Sequence[tuple[Record, Decoding]]
-"""Prompts, and how each is to be gone on from."""
 
 Generations = dict[tuple[str, str], Generation]
 """By the run's key of the record, and by how it was generated."""
@@ -32,9 +29,10 @@ def generations_name(epoch: int) -> str:
     return f"generations/epoch-{epoch:04d}.parquet"
 
 
-def spelled(decoding: Decoding) -> str:
+def spelled(decoding: Decoding, prefix_tokens: int | None = None) -> str:
     """The settings of generation as they are kept."""
-    return canonical_json(asdict(decoding))
+    prefix = {} if prefix_tokens is None else {"prefix_tokens": prefix_tokens}
+    return canonical_json(asdict(decoding) | prefix)
 
 
 def read_generations(folder: RunFolder, epoch: int) -> Generations:
@@ -43,32 +41,28 @@ def read_generations(folder: RunFolder, epoch: int) -> Generations:
     return {} if table is None else tables.generations_from(table)
 
 
-def has_generations(run: Run, epoch: int, asked: Asked) -> bool:
+def has_generations(run: Run, epoch: int, asked: Sequence[Opening]) -> bool:
     """Whether there is text for each of these."""
     table = run.folder.read_table(generations_name(epoch), columns=["text_key", "decoding"]) if asked else None
     known = set() if table is None else set(zip(*(table[name].to_pylist() for name in table.column_names), strict=True))
-    return all((run.generation_key(record), how) in known for part, how in _spelled(asked) for record in part)
+    return all((run.generation_key(one.record), spelled(one.decoding, one.prefix_tokens)) in known for one in asked)
 
 
-def _spelled(asked: Asked) -> Iterable[tuple[list[Record], str]]:
-    return ((records, spelled(decoding)) for decoding, records in by_decoding(asked).items())
-
-
-def by_decoding(asked: Asked) -> dict[Decoding, list[Record]]:
-    """The records by how they are to be gone on from, in the order given."""
-    found: dict[Decoding, list[Record]] = {}
-    for record, decoding in asked:
-        found.setdefault(decoding, []).append(record)
+def alike(asked: Iterable[Opening]) -> dict[tuple[Decoding, int | None], list[Record]]:
+    """The records by how they are to be gone on from and after how many tokens, in the order given."""
+    found: dict[tuple[Decoding, int | None], list[Record]] = {}
+    for one in asked:
+        found.setdefault((one.decoding, one.prefix_tokens), []).append(one.record)
     return found
 
 
-def ensure_generations(run: Run, target: Target, epoch: int, asked: Asked, label: str) -> None:
+def ensure_generations(run: Run, target: Target, epoch: int, asked: Sequence[Opening], label: str) -> None:
     """Generate what of this is not there yet, with the model as it stands after an epoch."""
     progress, folder, name = run.context.progress, run.folder, generations_name(epoch)
-    for decoding, records in by_decoding(asked).items():
+    for (decoding, prefix), records in alike(asked).items():
         each = {run.generation_key(record): record for record in records}.values()
         ordered = sorted(each, key=lambda record: (len(record.text) - len(record.completion or ""), record.id))
-        how, known = spelled(decoding), read_generations(folder, epoch)
+        how, known = spelled(decoding, prefix), read_generations(folder, epoch)
         progress.start(f"{label}: generating", len(ordered))
         for start in range(0, len(ordered), PART):
             part = [one for one in ordered[start : start + PART] if (run.generation_key(one), how) not in known]
@@ -80,7 +74,7 @@ def ensure_generations(run: Run, target: Target, epoch: int, asked: Asked, label
                 progress.check()
 
             started, before = time.monotonic(), folder.read_table(name)
-            said = run.generate(target, part, decoding, advance)
+            said = run.generate(target, part, decoding, prefix, advance)
             known |= {(run.generation_key(one), how): text for one, text in zip(part, said, strict=True)}
             seconds = time.monotonic() - started + (0.0 if before is None else tables.seconds_of(before))
             folder.write_table(name, tables.generations_table(known, seconds))

@@ -93,10 +93,16 @@ class InContextRun(MethodRun):
         return True
 
     def generate(
-        self, target: Target, records: Sequence[Record], decoding: Decoding, advance: Callable[[int, int], None]
+        self,
+        target: Target,
+        records: Sequence[Record],
+        decoding: Decoding,
+        prefix_tokens: int | None,
+        advance: Callable[[int, int], None],
     ) -> list[Generation]:
         """What the model answers behind the demonstrations of each record's set."""
-        return target.generate(records, decoding, advance, [self.contexts[record.id] for record in records])
+        contexts = [self.contexts[record.id] for record in records]
+        return target.generate(records, decoding, advance, contexts, prefix_tokens)
 
     def check_room(self, model: nn.Module, target: Target, splits: Splits) -> None:
         """The longest context and the text after it fit the model's positions, with nothing of either cut away."""

@@ -12,13 +12,13 @@ import numpy as np
 from byrote.methods.base import Method
 from byrote.runner.context import Context
 from byrote.runner.environment import DECISIVE, describe, versions
-from byrote.runner.generations import by_decoding
+from byrote.runner.generations import alike
 from byrote.runner.one import ENVIRONMENT, EXPERIMENT, Run, Wanted
 from byrote.store import identity
 from byrote.study import Experiment
 from byrote.study.model import CONTROL_MEMBERS
 from byrote.study.privacy import Privacy
-from byrote.types import Decoding, Diverged, Record, Splits, StudyError, TokenStats, text_key
+from byrote.types import Decoding, Diverged, Opening, Record, Splits, StudyError, TokenStats, text_key
 
 if TYPE_CHECKING:
     from torch import nn
@@ -47,6 +47,7 @@ def wanted_of(context: Context, method: Method, seed: int) -> Wanted:
         queries=context.queries(seed),
         openings=context.openings(seed),
         gradients=context.gradients(seed),
+        chances=context.chances(seed),
         keep=keep == "all" or (keep == "adapters" and method.is_adapter),
     )
 
@@ -170,11 +171,12 @@ class MethodRun(Run, ABC):
     def longest_opening(self, target: Target) -> int:
         """Tokens of the longest opening of the study's attacks, with what is generated after it."""
         openings = self.context.openings(self.experiment.seed)
-        asked = {
-            (record.text, how.max_new_tokens): record for record, how in openings
-        }  # whatever the seed of its draws
-        by_length = by_decoding([(record, Decoding(tokens)) for (_, tokens), record in asked.items()])
-        return max((target.longest_answer(records, how) for how, records in by_length.items()), default=0)
+        asked = {  # whatever the seed of its draws
+            (one.record.text, one.prefix_tokens, one.decoding.max_new_tokens): one.record for one in openings
+        }
+        plain = [Opening(record, Decoding(most), prefix) for (_, prefix, most), record in asked.items()]
+        lengths = (target.longest_answer(records, how, prefix) for (how, prefix), records in alike(plain).items())
+        return max(lengths, default=0)
 
     def cuts(self, target: Target, splits: Splits) -> list[str]:
         """How many records of each part were longer than what is read of them, as sentences."""

@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from byrote.runner import tables
+from byrote.runner.chances import chances_name, ensure_chances, missing_chances
 from byrote.runner.context import Context
 from byrote.runner.environment import describe
-from byrote.runner.generations import Asked, ensure_generations, generation_seconds, has_generations
+from byrote.runner.generations import ensure_generations, generation_seconds, has_generations
 from byrote.runner.gradients import ensure_gradients, gradients_name, missing_gradients
 from byrote.runner.neighbours import NEIGHBOURS, ensure_neighbours, missing_neighbours
 from byrote.runner.queries import ensure_queries, missing_queries, queries_name
 from byrote.store import RunFolder, identity
 from byrote.study import BaseExperiment, Experiment
-from byrote.types import Decoding, Generation, Query, Record, TokenStats, text_key
+from byrote.types import Decoding, Generation, Opening, Query, Record, TokenStats, text_key
 
 if TYPE_CHECKING:
     from torch import nn
@@ -42,10 +43,12 @@ class Wanted:
     """Answered at the end, as the study's measures ask."""
     queries: Sequence[Query] = ()
     """Asked at the end."""
-    openings: Sequence[tuple[Record, Decoding]] = ()
+    openings: Sequence[Opening] = ()
     """Gone on from at the end, each in its way, as the study's attacks ask."""
     gradients: Sequence[Record] = ()
     """Whose gradients are taken at the end."""
+    chances: Sequence[tuple[Record, Decoding]] = ()
+    """Whose chances of being drawn are asked at the end, and how text is drawn."""
     keep: bool = False
     """Whether the tuned weights are kept."""
 
@@ -87,12 +90,14 @@ class Run:
     def answered(self, epoch: int, wanted: Wanted) -> bool:
         """Whether everything that is made at the end is there."""
         said = all(has_generations(self, epoch, asked) for asked in self._asked(wanted))
-        taken = not missing_gradients(self, epoch, wanted.gradients)
+        taken = not missing_gradients(self, epoch, wanted.gradients) and not missing_chances(
+            self, epoch, wanted.chances
+        )
         return said and taken and not missing_queries(self, epoch, wanted.queries)
 
-    def _asked(self, wanted: Wanted) -> tuple[Asked, Asked]:
+    def _asked(self, wanted: Wanted) -> tuple[Sequence[Opening], Sequence[Opening]]:
         """What is to be generated: for the study's measures, and for its attacks."""
-        return [(record, how) for how in self.context.decodings for record in wanted.prompts], wanted.openings
+        return [Opening(record, how) for how in self.context.decodings for record in wanted.prompts], wanted.openings
 
     def ensure_answers(self, target: Target, epoch: int, wanted: Wanted, label: str) -> None:
         """Make what of it is not there, with the model as it stands after an epoch."""
@@ -100,10 +105,11 @@ class Run:
         for asked in self._asked(wanted):
             ensure_generations(self, target, epoch, asked, label)
         ensure_gradients(self, target, epoch, wanted.gradients, label)
+        ensure_chances(self, target, epoch, wanted.chances, label)
 
     def answer_seconds(self, epoch: int) -> dict[str, float]:
         """What that took, as lines of the run's cost."""
-        names = [queries_name(epoch), gradients_name(epoch), *([NEIGHBOURS] if epoch == 0 else [])]
+        names = [queries_name(epoch), gradients_name(epoch), chances_name(epoch), *([NEIGHBOURS] if epoch == 0 else [])]
         found = [self.folder.read_table(name, columns=["text_key"]) for name in names]
         seconds = [tables.seconds_of(table) for table in found if table is not None]
         return ({"attack_seconds": sum(seconds)} if seconds else {}) | generation_seconds(self.folder, epoch)
@@ -144,10 +150,15 @@ class Run:
         self.folder.write_table(stats_name(epoch), tables.stats_table({**known, **found}, seconds))
 
     def generate(
-        self, target: Target, records: Sequence[Record], decoding: Decoding, advance: Callable[[int, int], None]
+        self,
+        target: Target,
+        records: Sequence[Record],
+        decoding: Decoding,
+        prefix_tokens: int | None,
+        advance: Callable[[int, int], None],
     ) -> list[Generation]:
-        """What the model of this run answers to the prompts of these records."""
-        return target.generate(records, decoding, advance)
+        """What the model of this run answers to the prompts of these records, or to their first tokens."""
+        return target.generate(records, decoding, advance, None, prefix_tokens)
 
     def target(self, model: nn.Module, remember: bool = False) -> Target:
         """The scoring pass over a model of this run, checked against the model's own logits."""

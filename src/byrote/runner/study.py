@@ -19,13 +19,15 @@ from byrote.runner import tables
 from byrote.runner.context import Context, Given
 from byrote.runner.controls import blind_attacks, positive_control
 from byrote.runner.environment import describe
+from byrote.runner.extraction import ensure_extraction
 from byrote.runner.generations import cut_off
 from byrote.runner.in_context import run_of
 from byrote.runner.method_run import MethodRun, wanted_of
 from byrote.runner.one import BaseRun, Run, Wanted
 from byrote.runner.progress import Progress
 from byrote.runner.rates import best_rate, beyond, next_rate, trial_part
-from byrote.runner.scores import ShadowRun, ensure_blind, ensure_poisoning, ensure_scores, ensure_utility
+from byrote.runner.scores import ensure_blind, ensure_poisoning, ensure_scores, ensure_utility
+from byrote.runner.witness import ShadowRun
 from byrote.store import HELD, Cell, Locked, Manifest, Store, Trial, atomic_path, sweep
 from byrote.study import Study, as_spec, load_study
 from byrote.study.fields import Part
@@ -151,6 +153,7 @@ class StudyRun:
             queries=[query for number in splits for query in context.queries(number)],
             openings=[opening for number in splits for opening in context.openings(number)],
             gradients=[record for number in splits for record in context.gradients(number)],
+            chances=[one for number in splits for one in context.chances(number)],
         )
         self.worked += self.base.ensure(wanted)
 
@@ -285,6 +288,7 @@ class StudyRun:
         splits = self.context.splits(seed)
         self.worked += ensure_scores(run, attacks, seed, self.base, epochs, shadows)
         self.worked += ensure_utility(run, self.study.utility, splits, epochs)  # type: ignore[arg-type]
+        self.worked += ensure_extraction(run, self.study.attacks_of("extraction"), seed, self.base, epochs)
 
     def _poisoning(self, run: Run, records: Sequence[Record], epochs: range) -> None:
         self.worked += ensure_poisoning(run, self.study.attacks_of("poisoning"), records, epochs)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from byrote.types import SPLIT_NAMES, Generation, Record, Splits, TokenStats, text_key
+from byrote.types import SPLIT_NAMES, Floats, Generation, Record, Splits, TokenStats, text_key
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -82,6 +82,23 @@ def norms_table(norms: Mapping[str, float], seconds: float) -> pa.Table:
 def norms_from(table: pa.Table) -> dict[str, float]:
     """What `norms_table` was made from."""
     return dict(zip(table["text_key"].to_pylist(), table["norm"].to_pylist(), strict=True))
+
+
+def chances_table(chances: Mapping[tuple[str, str], Floats], seconds: float) -> pa.Table:
+    """One row per text and way of drawing: text_key, decoding, log_probs."""
+    import pyarrow as pa
+
+    columns = {
+        "text_key": pa.array([key for key, _ in chances], pa.string()),
+        "decoding": pa.array([how for _, how in chances], pa.string()),
+        "log_probs": pa.array(list(chances.values()), pa.list_(pa.float64())),
+    }
+    return pa.table(columns).replace_schema_metadata({"seconds": repr(seconds)})
+
+
+def chances_from(table: pa.Table) -> dict[tuple[str, str], Floats]:
+    """What `chances_table` was made from."""
+    return {(row["text_key"], row["decoding"]): np.array(row["log_probs"], np.float64) for row in table.to_pylist()}
 
 
 def neighbours_table(neighbours: Mapping[str, Sequence[str]], seconds: float) -> pa.Table:

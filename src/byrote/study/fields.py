@@ -40,6 +40,19 @@ def _reads(room: str) -> BeforeValidator:
     return BeforeValidator(read)
 
 
+LENGTHS = "prefix_tokens"
+"""The setting of which a study may give several values at once."""
+
+
+def each_length(values: Any) -> Any:
+    """Attacks as a study lists them, one that names several lengths of prefix once for each."""
+    found: list[Any] = []
+    for value in values if isinstance(values, list) else [values]:
+        lengths = value.get(LENGTHS) if isinstance(value, dict) else None
+        found += [value | {LENGTHS: length} for length in lengths] if isinstance(lengths, list) else [value]
+    return found
+
+
 def as_spec(component: Component) -> dict[str, Any]:
     """A component as a study spells it, with every setting: {"name": "lora", "r": 8, ...}."""
     return {"name": component.name, **component.model_dump(mode="json")}

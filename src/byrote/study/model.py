@@ -24,6 +24,7 @@ from byrote.study.fields import (
     PlantField,
     UtilityField,
     as_spec,
+    each_length,
 )
 from byrote.study.privacy import Privacy, PrivacyLevel
 
@@ -114,7 +115,7 @@ class Study(Training):
     methods: Annotated[list[MethodField], BeforeValidator(_as_list), Field(min_length=1)]
     plants: Annotated[list[PlantField], BeforeValidator(_as_list)] = []
     privacy: Annotated[list[PrivacyLevel], BeforeValidator(_as_list), Field(min_length=1)] = ["none"]
-    attacks: Annotated[list[AttackField], BeforeValidator(_as_list)] = Field(default_factory=_default_attacks)
+    attacks: Annotated[list[AttackField], BeforeValidator(each_length)] = Field(default_factory=_default_attacks)
     utility: Annotated[list[UtilityField], BeforeValidator(_as_list)] = Field(
         default_factory=lambda data: [make("utility", name) for name in UTILITY[_shape(data)]]
     )
@@ -241,7 +242,11 @@ class Study(Training):
 
     def control(self) -> Component | None:
         """The method that over-fits: full tuning, or the study's first method that moves weights of the model."""
-        if not self.positive_control or "none" not in self.privacy or not self.attacks_of("membership"):
+        if (
+            not self.positive_control
+            or "none" not in self.privacy
+            or not (self.attacks_of("membership") or self.attacks_of("extraction"))
+        ):
             return None  # over-fitting members without noise would undo what private training alone promises
         able = [method for method in self.methods if trains(method) and method.family == "parameter"]  # type: ignore[attr-defined]
         return next((method for method in able if method.name == "full"), able[0] if able else make("method", "full"))

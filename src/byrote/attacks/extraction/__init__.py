@@ -1,1 +1,1 @@
-"""What a tuned model writes of its training text, one file per measurement."""
+"""What comes out of a model that was trained on a record, one file per measurement."""

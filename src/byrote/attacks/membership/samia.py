@@ -12,7 +12,7 @@ from pydantic import Field
 
 from byrote.attacks.base import Background, Evidence, MembershipAttack, Need
 from byrote.registry import register
-from byrote.types import NO_TARGET, Decoding, Record, Unscorable
+from byrote.types import NO_TARGET, Decoding, Opening, Record, Unscorable
 
 
 @register("attack", "samia")
@@ -41,12 +41,12 @@ class Samia(MembershipAttack):
         """In texts that are generated."""
         return f"{self.samples} continuations of up to {self.max_new_tokens} tokens"
 
-    def openings(self, record: Record, background: Background) -> Sequence[tuple[Record, Decoding]]:
+    def openings(self, record: Record, background: Background) -> Sequence[Opening]:
         """The beginning, once for each sample."""
         opening, _ = _halves(record, background)
         decoding = Decoding(self.max_new_tokens, True, self.temperature, self.top_k)
         draws = [replace(decoding, seed=self.seed + number) for number in range(self.samples)]
-        return [] if opening is None else [(opening, draw) for draw in draws]
+        return [] if opening is None else [Opening(opening, draw) for draw in draws]
 
     def score(self, evidence: Evidence) -> float:
         """Mean share of the words that follow which the model wrote, in [0, 1]."""

@@ -1,0 +1,169 @@
+"""The section on what comes out of each model: of members, beside nonmembers and the untuned model."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from byrote.report.extraction_rows import NONMEMBERS
+from byrote.report.findings import Finding
+from byrote.report.formats import ABSENT, limits, listed, rate, signed, with_limits
+from byrote.report.measures import Extraction
+from byrote.report.rows import Row
+from byrote.report.sliced import SlicedIndex
+from byrote.report.summary import Summary
+from byrote.report.tables import Column, Value
+from byrote.statistics.comparison import within_margin
+
+ABOUT = (
+    "The models were given the beginnings of members, and of nonmembers as their control; what the untuned model does "
+    "with the same beginnings is the null. Large: how much more comes out of members than of nonmembers, with its 95% "
+    "interval. What a model says of any such text is in both, and in the untuned model."
+)
+
+
+class ExtractionLine(NamedTuple):
+    """One configuration in a table."""
+
+    label: str
+    values: list[Value]
+
+
+class ExtractionTable(NamedTuple):
+    """What one measure found: all records, and each slice of them."""
+
+    title: str
+    about: str
+    columns: list[Column]
+    lines: list[ExtractionLine]
+    slices: list[Column]
+    sliced: list[ExtractionLine]
+
+
+class ComesOut(NamedTuple):
+    """Everything that the section says."""
+
+    about: str
+    tables: list[ExtractionTable]
+    statements: list[str]
+
+
+def comes_out(summary: Summary) -> ComesOut | None:
+    """The section; None where nothing was measured."""
+    measures = summary.results.evidence.extractions
+    if not measures or not summary.findings:
+        return None
+    index = SlicedIndex(summary, "extraction")
+    tables = [_table(summary, index, measure) for measure in measures]
+    return ComesOut(ABOUT, tables, _within(summary, index))
+
+
+def extraction_sentences(summary: Summary) -> list[str]:
+    """Whose text comes out, by each measure's first number; empty where nothing was measured."""
+    index, found = SlicedIndex(summary, "extraction"), []
+    for measure in summary.results.evidence.extractions:
+        above = []
+        for one in summary.tuned:
+            row = _beyond(index, one, measure)
+            if row is not None and row.low is not None and row.low > 0:
+                above.append(f"**{one.configuration.label}** (by {with_limits(row.estimate, signed)})")
+        if above:
+            found.append(
+                f"More of members than of nonmembers comes out ({measure.label}, beyond what the untuned model says of "
+                f"both) with {listed(above)}."
+            )
+    return found
+
+
+def _first(measure: Extraction) -> str:
+    return next(iter(measure.metrics))
+
+
+def _beyond(index: SlicedIndex, one: Finding, measure: Extraction) -> Row | None:
+    """Members less nonmembers by its first number, beyond the untuned model's difference where there is one."""
+    metrics = (f"{_first(measure)}-excess-vs-{NONMEMBERS}", f"{_first(measure)}-vs-{NONMEMBERS}")
+    return next((row for metric in metrics if (row := index.get(one, measure, metric, "")) is not None), None)
+
+
+def _table(summary: Summary, index: SlicedIndex, measure: Extraction) -> ExtractionTable:
+    slices = list(
+        dict.fromkeys(name for seed in summary.results.evidence.seeds for name in summary.results.evidence.slices(seed))
+    )
+    kept = [name for name in slices if any(_known(index, one, measure, name) for one in summary.findings)]
+    return ExtractionTable(
+        title=measure.label,
+        about=". ".join(filter(None, [measure.summary, f"Needs {measure.access}", measure.conditions])) + ".",
+        columns=[Column(metric, "members less nonmembers") for metric in measure.metrics],
+        lines=[
+            ExtractionLine(one.configuration.label, [_all(index, one, measure, metric) for metric in measure.metrics])
+            for one in summary.findings
+        ],
+        slices=[Column(name, _first(measure)) for name in kept],
+        sliced=[
+            ExtractionLine(one.configuration.label, [_part(index, one, measure, name) for name in kept])
+            for one in summary.findings
+        ],
+    )  # fmt: skip
+
+
+def _known(index: SlicedIndex, one: Finding, measure: Extraction, slice_: str) -> bool:
+    row = index.get(one, measure, _first(measure), slice_)
+    return row is not None and row.value is not None
+
+
+def _all(index: SlicedIndex, one: Finding, measure: Extraction, metric: str) -> Value:
+    """Members less nonmembers; both in small, and the untuned model's difference."""
+    members, nonmembers = (index.get(one, measure, metric, slice_) for slice_ in ("", NONMEMBERS))
+    between = index.get(one, measure, f"{metric}-vs-{NONMEMBERS}", "")
+    if members is None or members.value is None or between is None or nonmembers is None:
+        first = members or index.get(one, measure, _first(measure), "")
+        return Value(ABSENT, (first.reason,) if first is not None and first.reason else ())
+    return Value(
+        signed(between.value),
+        tuple(
+            filter(
+                None,
+                [
+                    limits(between.estimate, signed),
+                    f"members {rate(members.value)}, nonmembers {rate(nonmembers.value)}",
+                ],
+            )
+        ),
+    )
+
+
+def _part(index: SlicedIndex, one: Finding, measure: Extraction, slice_: str) -> Value:
+    """What comes out of one slice's members; the untuned model's in small."""
+    row = index.get(one, measure, _first(measure), slice_)
+    if row is None or row.value is None:
+        return Value(ABSENT, (row.reason,) if row is not None and row.reason else ())
+    null = None if row.null_value is None else f"untuned {rate(row.null_value)}"
+    return Value(rate(row.value), tuple(filter(None, [limits(row.estimate, rate), null])))
+
+
+def _within(summary: Summary, index: SlicedIndex) -> list[str]:
+    """Of whose members next to nothing comes out beyond what comes out of nonmembers, and where that is open."""
+    margin, sentences = summary.results.evidence.margin, []
+    for measure in summary.results.evidence.extractions:
+        inside, open_ = [], []
+        for one in summary.tuned:
+            row = _beyond(index, one, measure)
+            if row is None or row.value is None or row.low is None or row.high is None:
+                continue
+            if within_margin(row.estimate, margin):
+                inside.append(_shown(one, row))
+            elif row.low <= 0 <= row.high:
+                open_.append(_shown(one, row))
+        if inside:
+            sentences.append(
+                f"{measure.label}: as much as of nonmembers, within ±{margin:g}, comes out with {listed(inside)}."
+            )
+        if open_:
+            sentences.append(
+                f"{measure.label}: whether more than of nonmembers comes out, or as much within ±{margin:g}, is open "
+                f"with {listed(open_)}."
+            )
+    return sentences
+
+
+def _shown(one: Finding, row: Row) -> str:
+    return f"{one.configuration.label} {with_limits(row.estimate, signed)}"

@@ -1,0 +1,49 @@
+"""The mean of numbers that lie between bounds, most of which may lie on one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from byrote.statistics.interval import clopper_pearson, too_few, units_of, weighted_mean_estimate
+from byrote.types import Estimate
+
+FEW = 10
+"""Groups that carry the spread, below which a normal interval knows too little of it."""
+
+
+def bounded_mean(
+    values: ArrayLike,
+    groups: Sequence[str] | None = None,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    *,
+    null_value: float | None = None,
+    level: float = 0.95,
+) -> Estimate:
+    """The mean of N values between `bounds`, with its interval.
+
+    Where few values carry the spread, and all others lie at one point, the sample says little of how far the next one
+    may lie: the interval is then that of a share with the same mean, which no such mean spreads more than (Hoeffding
+    1963, theorem 4, on sums of bounded variables against binomial ones). Elsewhere it is the linearised one, with
+    Student's t. Values of one group count once.
+    """
+    value = np.asarray(values, dtype=np.float64)
+    low, high = bounds
+    labels, units = units_of(len(value), groups)
+    if units < 2:
+        return too_few(len(value), units)
+    mean = float(value.mean())
+    squares = np.square(np.bincount(labels, weights=value - mean))
+    spread = float(squares.sum())
+    carrying = spread**2 / float(np.square(squares).sum()) if spread > 0.0 else 0.0
+    if carrying >= FEW:
+        return weighted_mean_estimate(
+            value, np.ones(len(value)), groups, bounds=bounds, null_value=null_value, level=level
+        )
+    effective = len(value) ** 2 / float(np.square(np.bincount(labels)).sum())
+    share = min(max((mean - low) / (high - low), 0.0), 1.0)
+    limits = clopper_pearson(share * effective, effective, level)
+    first, last = (low + limit * (high - low) for limit in limits)
+    return Estimate(mean, first, last, len(value), "clopper-pearson", null_value)
