@@ -27,6 +27,9 @@ class Rolling:
             terms = symbols * powers(base, prime, len(values)) % prime
             self._sums.append(np.concatenate([[0], np.cumsum(terms) % prime]))
 
+    def __len__(self) -> int:
+        return len(self._sums[0]) - 1
+
     def keys(self, starts: Ints, ends: Ints) -> Keys:
         """The keys of the runs from `starts` up to, not including, `ends`."""
         parts = []
@@ -38,7 +41,7 @@ class Rolling:
 
     def windows(self, length: int) -> Keys:
         """The keys of all runs of one length, in their order; none where the sequence is shorter."""
-        starts = np.arange(len(self._sums[0]) - length)
+        starts = np.arange(max(len(self) - length + 1, 0))
         return self.keys(starts, starts + length)
 
 

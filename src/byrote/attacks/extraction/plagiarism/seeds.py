@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from byrote.attacks.extraction.plagiarism.documents import Bags, Document, Ints
 from byrote.attacks.extraction.plagiarism.settings import Matching
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 Floats = NDArray[np.float64]
 BLOCK = 1 << 24
@@ -74,6 +77,8 @@ class Weighted:
 
     def units(self, low: int, high: int, columns: Ints, width: int) -> csr_array:
         """The sentences from `low` to `high` as vectors of length 1 (or 0), by the columns that the entries have."""
+        from scipy.sparse import csr_array
+
         first = self.first[low : high + 2] - self.first[low]
         _, weights = self.passage(low, high)
         norms = np.repeat(np.sqrt(np.add.reduceat(weights**2, first[:-1])), np.diff(first))
@@ -143,6 +148,8 @@ def alike(bags: Bags, training: Bags, low: Ints, high: Ints, th2: float) -> tupl
     Compared are those of `bags` with those of `training` in the ranges from `low` to `high`. Given are the row in the
     one, the range, and the row within the range.
     """
+    from scipy.sparse import csr_array
+
     chosen = spread(low, high)
     entries = spread(training.first[chosen], training.first[chosen + 1])
     sizes, their_sizes = np.diff(bags.first), np.diff(training.first)[chosen]

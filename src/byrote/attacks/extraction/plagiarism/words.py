@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+import string
 import sys
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import cache, lru_cache
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ UNSPACED = (
 )
 # Soft hyphen, joiners and the like: part of a word in which they stand, but not of its spelling.
 IGNORED = "\u00ad\u034f\u180e\u200c\u200d\u2060\ufe00-\ufe0f\ufeff"
+QUOTES = "\"'“”„‟‘’‚‛«»‹›「」『』《》〈〉"
 VOICED = "\uff9e\uff9f"  # half-width marks that belong to the character before
 
 
@@ -68,13 +70,27 @@ def stem_of(form: str) -> str:
     return _stemmer()(form) if len(form) <= LONGEST_STEMMED else form
 
 
-def sentence_ends(text: str) -> Sequence[int]:
-    """Where the sentences of a text end; together they make up the text."""
+def sentence_ends(text: str) -> list[int]:
+    """Where the sentences of a text end; together they make up the text.
+
+    Quotation marks do not hold sentences together: what looks for their partners takes time that grows with the
+    square of their number.
+    """
     import sentencex
 
-    # A lone surrogate cannot be handed to the splitter; a stand-in of the same length keeps every place.
+    # Stand-ins of the same length keep every place; a lone surrogate cannot be handed to the splitter.
     plain = re.sub("[\ud800-\udfff]", "\ufffd", text)
-    return [int(boundary["end_index"]) for boundary in sentencex.get_sentence_boundaries("en", plain)]
+    plain = re.sub(f"[{QUOTES}]", " ", re.sub(rf"(?<=\w)[{QUOTES}](?=\w)", "x", plain))
+    ends = [int(boundary["end_index"]) for boundary in sentencex.get_sentence_boundaries("en", plain)]
+    # White space after a sentence belongs to it, and so a mark that opens the next one would.
+    return [_after_closing(text, start, end) for start, end in zip([0, *ends], ends[:-1], strict=False)] + ends[-1:]
+
+
+def _after_closing(text: str, start: int, end: int) -> int:
+    """The end of a sentence whose trailing quotation marks close it, as far as no white space stands before them."""
+    inside = text[start:end]
+    said = len(inside.rstrip(QUOTES + string.whitespace))
+    return start + said + len(inside[said:]) - len(inside[said:].lstrip(QUOTES)) if said else end
 
 
 @cache
