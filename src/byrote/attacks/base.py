@@ -44,6 +44,15 @@ Embed = Callable[[Sequence[str]], NDArray[np.float32]]
 """Texts as vectors (N, d) of length one, whose dot products are cosines."""
 
 
+Judge = Callable[[Sequence[tuple[str, str]]], Floats]
+"""Pairs of sentences as probabilities (P,) that one says the same as the other."""
+
+
+def no_judge(name: str) -> Judge:
+    """Where no classifier of pairs can be had. Raises Unscorable."""
+    raise Unscorable(f"no classifier of sentence pairs {name} is at hand")
+
+
 def no_encoder(name: str) -> Embed:
     """Where no sentence encoder can be had. Raises Unscorable."""
     raise Unscorable(f"no sentence encoder {name} is at hand")
@@ -67,6 +76,8 @@ class Background:
     """Why there are none, where none can be made."""
     encoder: Callable[[str], Embed] = no_encoder
     """A sentence encoder by its name, one of the attack's `encoders`. Raises Unscorable where it cannot be had."""
+    judge: Callable[[str], Judge] = no_judge
+    """A classifier of sentence pairs by its name, one of the attack's `judges`. Raises Unscorable."""
     drawn: dict[tuple[str, int, int], tuple[Record, ...]] = field(default_factory=dict)
     """What attacks drew of these records, kept as long as the background itself: who, how many and by which seed."""
 
@@ -228,6 +239,11 @@ class Attack(Component):
     @property
     def encoders(self) -> Sequence[str]:
         """The sentence encoders that it reads texts with: built-in models, folders or Hub ids."""
+        return ()
+
+    @property
+    def judges(self) -> Sequence[str]:
+        """The classifiers of sentence pairs that it asks: folders or Hub ids."""
         return ()
 
     @property

@@ -205,23 +205,36 @@ def load_encoder(resolved: ResolvedModel, *, device: str = "cpu") -> tuple[Loade
 
     No code of its own is run. Raises StudyError as `load` does.
     """
-    import torch
     from transformers import AutoModel
 
     folder = _folder_of(resolved, False)
+    return _whole(AutoModel, resolved, folder, device, may_miss="pooler."), folder
+
+
+def load_pair_classifier(resolved: ResolvedModel, *, device: str = "cpu") -> LoadedModel:
+    """A classifier with its trained head in float32. No code of its own is run. Raises StudyError as `load` does."""
+    from transformers import AutoModelForSequenceClassification
+
+    return _whole(AutoModelForSequenceClassification, resolved, _folder_of(resolved, False), device)
+
+
+def _whole(kind: Any, resolved: ResolvedModel, folder: Path, device: str, may_miss: str = "\n") -> LoadedModel:
+    """A model of which no weight is new but those whose names hold `may_miss`."""
+    import torch
+
     _check_folder(folder)
     with quiet(), _plain_errors(resolved.reference, folder, ()):
-        model, found = AutoModel.from_pretrained(
+        model, found = kind.from_pretrained(
             folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, output_loading_info=True
         )
         tokenizer = tokenizer_of(folder)
-    missing = sorted(key for key in found["missing_keys"] if "pooler." not in key)
+    missing = sorted(key for key in found["missing_keys"] if may_miss not in key)
     if wrong := missing + sorted(str(key) for key in found["mismatched_keys"]):
         raise StudyError(
             f"{resolved.reference}: the weights do not fit the config: {len(wrong)} are missing or of another shape, "
             f"first {wrong[0]}. Is the folder complete?"
         )
-    return LoadedModel(_moved(model.eval(), device), tokenizer, resolved), folder
+    return LoadedModel(_moved(model.eval(), device), tokenizer, resolved)
 
 
 def _moved(model: Any, device: str) -> Any:

@@ -217,6 +217,7 @@ class Context:
                 neighbours={name: known[key] for name, key in keys.items() if key in known},
                 no_neighbours=why_no_neighbours(self._base_folder()) if self.neighbours_read else "",
                 encoder=self.encoders,
+                judge=self.encoders.judge,
             )
         return self._backgrounds[seed]
 

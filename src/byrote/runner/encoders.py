@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from byrote.attacks.base import Embed
+from byrote.attacks.base import Embed, Judge
 from byrote.models.load import resolve
+from byrote.models.pairs import PairClassifier
 from byrote.models.sentences import SentenceEncoder, encoder_identity
 from byrote.store import Locked, RunFolder
 from byrote.types import StudyError, Unscorable, text_key
@@ -35,6 +36,7 @@ class Encoders:
     def __init__(self, context: Context, folder: Path) -> None:
         self.context, self.folder = context, folder
         self._found: dict[str, KeptEncoder | StudyError] = {}
+        self._judges: dict[str, PairClassifier] = {}
 
     def identity(self, name: str) -> str:
         """Of an encoder; empty where it cannot be had, so that the numbers are made once it can."""
@@ -47,6 +49,22 @@ class Encoders:
         if isinstance(found, StudyError):
             raise Unscorable(str(found))
         return found
+
+    def judge(self, name: str) -> Judge:
+        """A classifier of sentence pairs. Raises Unscorable where it cannot be had."""
+        if name not in self._judges:
+            try:
+                self._judges[name] = PairClassifier(resolve(name, base_folder=self.folder), self.context.device)
+            except StudyError as error:
+                raise Unscorable(str(error)) from None
+        return self._judges[name]
+
+    def judge_identity(self, name: str) -> str:
+        """Of a classifier of sentence pairs; empty where it cannot be had."""
+        try:
+            return resolve(name, base_folder=self.folder).fingerprint
+        except StudyError:
+            return ""
 
     def _get(self, name: str) -> KeptEncoder | StudyError:
         if name not in self._found:

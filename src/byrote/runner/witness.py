@@ -82,7 +82,9 @@ class Witness:
         if not isinstance(attack, Attack):
             return made_by(attack)
         read = self.shadow_identities[: attack.trainings] if attack.trainings else []
-        read = read + [self.run.context.encoders.identity(name) for name in attack.encoders]
+        encoders = self.run.context.encoders
+        read += [encoders.identity(name) for name in attack.encoders]
+        read += [encoders.judge_identity(name) for name in attack.judges]
         read += self.run.context.study.data.attributes if "attributes" in attack.needs else ()
         return identity([made_by(attack), *read]) if read else made_by(attack)
 

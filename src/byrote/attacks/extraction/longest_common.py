@@ -19,7 +19,7 @@ class LongestCommon(WrittenMeasure):
     words that both have in the same order, each as a share of what truly follows. Any two texts share some of each, the
     subsequence of characters above all.
 
-    As PrivacyGuard (Meta 2025) measures it; the words' subsequence is that of Lin 2004, "ROUGE".
+    Lin 2004, "ROUGE: a package for automatic evaluation of summaries" (the words' subsequence).
     """
 
     metrics: ClassVar[Mapping[str, Form]] = {"substring": "mean", "subsequence": "mean", "words": "mean"}
