@@ -271,7 +271,7 @@ def test_a_private_run_without_a_readable_account_is_said_and_never_taken_for_no
     results = Results.read(tmp_path)
     (banner,) = results.banners
     assert "lora, ε 8, seed 1, guarantees is not known" in banner and why in banner and "as not private" in banner
-    (row,) = [row for row in results.rows if row.kind == "privacy" and row.seed == 1]
+    (row,) = [row for row in results.rows if row.kind == "privacy" and row.seed == 1 and row.name == "epsilon"]
     assert (row.metric, row.value, row.privacy) == ("epsilon", None, "8") and why in row.reason
     assert account_of(results, "lora, ε 8")["epsilon spent"][-1] == "not known of seed 1"
     assert limits_drawn(results) == [], "no line is drawn for what is not known"

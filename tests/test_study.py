@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from byrote.methods.lora import LoRA
-from byrote.study import Study, as_spec, load_study, read_yaml, shipped_studies
+from byrote.study import Study, as_spec, load, load_study, read_yaml, shipped_studies
 from byrote.study.reading import ELSEWHERE, override
 from byrote.types import StudyError
 
@@ -104,7 +104,7 @@ def test_every_shipped_study_is_good() -> None:
     shipped = shipped_studies()
     assert "demo" in shipped
     for name, path in shipped.items():
-        assert load_study(name)[1] == path.parent, name
+        assert load(name)[1] == path.parent, name
         assert path.read_text().startswith("# "), f"the first line of {name} says what it is, for `byrote list`"
 
 

@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import ndtr, ndtri
 
-from byrote.statistics.tradeoff import advantage_bound, group_bound, tpr_bound, tpr_bound_of_profile
+from byrote.statistics.tradeoff import (
+    advantage_bound,
+    group_bound,
+    group_epsilon,
+    tpr_bound,
+    tpr_bound_of_profile,
+)
+from gaussian_privacy import epsilon_at
 
 RATES = np.concatenate([[0.0], np.logspace(-5, -1, 9), np.linspace(0.15, 1.0, 18)])
 PAIRS = st.tuples(st.floats(0.0, 30.0), st.floats(0.0, 1.0))
@@ -98,6 +105,15 @@ def test_large_groups_are_promised_nothing_rather_than_overflow() -> None:
     assert group_bound(8.0, 1e-5, 1000) == (8000.0, 1.0)
     assert group_bound(8.0, 0.0, 1000) == (8000.0, 0.0)
     np.testing.assert_array_equal(tpr_bound([0.0, 0.5], 8000.0, 0.0), [0.0, 1.0])
+
+
+def test_the_epsilon_of_a_group_holds_and_is_absent_where_no_pair_gives_one() -> None:
+    profile, delta = gaussian_profile(0.5), 1e-3
+    assert group_epsilon(profile, delta, 1) == min(epsilon for epsilon, d in profile if d <= delta)
+    for copies in (2, 3):
+        bound, truth = group_epsilon(profile, delta, copies), epsilon_at(copies * 0.5, delta)
+        assert bound is not None and truth <= bound < 4 * truth
+    assert group_epsilon(profile, 1e-12, 50) is None and group_epsilon([], delta, 1) is None
 
 
 @pytest.mark.parametrize(

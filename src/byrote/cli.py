@@ -18,6 +18,7 @@ from byrote._version import __version__
 from byrote.types import ByroteError, StudyError
 
 if TYPE_CHECKING:
+    from byrote.report.axes import VariedResults
     from byrote.report.results import Results
 
 DONE, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -212,11 +213,15 @@ def report(folder: Path, /) -> int:
     Parameters
     ----------
     folder
-        The study's results folder, which holds study.json.
+        The study's results folder, which holds study.json, or axes.json where the study varies something.
     """
+    from byrote.report.axes import AXES
+    from byrote.report.axes_page import report_again
     from byrote.report.results import Results
     from byrote.report.write import write_report
 
+    if (folder / AXES).exists():
+        return _show(report_again(folder), folder)
     results = Results.read(folder)
     write_report(results, folder)
     return _show(results, folder)
@@ -274,7 +279,7 @@ def _source_from(file: Path, study: Path) -> str:
     return Path(os.path.relpath(file.resolve(), study.resolve().parent)).as_posix()
 
 
-def _show(results: Results, folder: Path) -> int:
+def _show(results: Results | VariedResults, folder: Path) -> int:
     from byrote.console import show_results
 
     show_results(results, folder)

@@ -21,6 +21,7 @@ from byrote.runner.progress import Progress
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from byrote.report.axes import VariedResults
     from byrote.report.results import Results
 
 PLAIN_SECONDS = 10.0
@@ -213,15 +214,20 @@ def _attacks() -> Table:
     return table
 
 
-def show_results(results: Results, folder: Path) -> None:
+def show_results(results: Results | VariedResults, folder: Path) -> None:
     """The table, the answer in words, the warnings, and where the report is."""
-    from byrote.report.console import answer_text, summary_table, summary_text
+    from byrote.report.axes import VariedResults
+    from byrote.report.console import answer_text, points_table, points_text, summary_table, summary_text
 
     console = out_console()
-    if console.is_terminal:
-        console.print(summary_table(results))
+    if isinstance(results, VariedResults):
+        table = points_table(results) if console.is_terminal else points_text(results)
     else:
-        print(summary_text(results))
+        table = summary_table(results) if console.is_terminal else summary_text(results)
+    if isinstance(table, str):
+        print(table)
+    else:
+        console.print(table)
     print()
     console.print(answer_text(results), markup=False, soft_wrap=not console.is_terminal)
     for warning in results.warnings:

@@ -7,12 +7,14 @@ from collections.abc import Iterator, Sequence
 
 from byrote.report.accounts import banners
 from byrote.report.controls import broken_splits, unseen
+from byrote.report.epsilon_rows import LOWER_BOUND, P_VALUE
 from byrote.report.evidence import Evidence
 from byrote.report.formats import listed
 from byrote.report.limits import crossed
 from byrote.report.measures import Attack, label, level_label, unknown
 from byrote.report.pieces import LEDGER, SETS, SPLITS
 from byrote.report.rows import Row
+from byrote.statistics.comparison import holm
 from byrote.statistics.interval import few_seeds
 from byrote.statistics.null import permutation_null
 from byrote.store import Cell
@@ -20,6 +22,8 @@ from byrote.store import Cell
 DECISIVE = ("torch", "transformers", "peft", "device")
 FEW_MEMBERS = 100
 NEEDED_AT_ONE_PERCENT = 1000
+REFUTED = 0.05
+"""Of a ledger: the chance, corrected for all that were tested, below which what was guessed contradicts it."""
 SHOWN = 4  # runs that a warning names one by one
 
 
@@ -37,6 +41,7 @@ def _name(cell: Cell) -> str:
 def all_warnings(evidence: Evidence, rows: Sequence[Row]) -> list[str]:
     """Every warning once, the study's own first, in plain sentences."""
     found = [
+        *contradictions(evidence, rows),
         *broken_splits(evidence, rows),
         *unseen(evidence),
         *banners(evidence),
@@ -59,6 +64,31 @@ def all_warnings(evidence: Evidence, rows: Sequence[Row]) -> list[str]:
         ),
     ]
     return list(dict.fromkeys(found))
+
+
+def contradictions(evidence: Evidence, rows: Sequence[Row]) -> list[str]:
+    """A banner for each private run whose coin-flip canaries were guessed better than its ledger allows."""
+    tests = [row for row in rows if row.metric == P_VALUE and row.value is not None]
+    cells = {(cell.run_id, cell.seed): cell for cell in evidence.done()}
+    found = []
+    for row, p in zip(tests, holm([row.value or 0.0 for row in tests]), strict=True):
+        if p >= REFUTED:
+            continue
+        ledger = evidence.pieces[row.run_id].ledger
+        bounds = [
+            f"{one.name} {one.value:.3g}"
+            for one in rows
+            if (one.run_id, one.seed, one.slice, one.metric) == (row.run_id, row.seed, row.slice, LOWER_BOUND)
+            and one.value
+        ]
+        said = "" if ledger is None else f"of ε {ledger.epsilon:.3g} at δ {ledger.delta:.2g} "
+        found.append(
+            f"The audit contradicts the ledger of {cell_label(cells[row.run_id, row.seed or 0])}: so many coins of its "
+            f"{row.slice} canaries were guessed rightly that a training with its account {said}would give them with a "
+            f"chance of at most {p:.2g}. Lower bounds on epsilon: {', '.join(bounds) or 'none above 0'}. "
+            "Do not rely on this epsilon before the error in the private training is found."
+        )
+    return found
 
 
 def _failures(evidence: Evidence) -> Iterator[str]:
@@ -267,7 +297,7 @@ def _notes(evidence: Evidence) -> Iterator[str]:
         left_out = {
             name.removeprefix("dropped: "): size for name, size in sizes.items() if name.startswith("dropped: ")
         }
-        counts = [f"{name} {size}" for name, size in left_out.items() if size]
+        counts = [f"{name} {size}" for name, size in sorted(left_out.items()) if size]
         if counts:
             dropped.setdefault(", ".join(counts), []).append(seed)
     for counted, seeds in dropped.items():

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from byrote.report.answer import answer
+from byrote.report.axes import VariedResults
+from byrote.report.axes_tables import Overview
 from byrote.report.formats import rate
 from byrote.report.results import Results
 from byrote.report.summary import Summary
-from byrote.report.tables import Line, Value, summary_lines
+from byrote.report.tables import Column, Line, Value, summary_lines
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -34,21 +37,63 @@ def summary_table(results: Results) -> Table:
 def summary_text(results: Results) -> str:
     """The same table as aligned plain text, for logs and pipes."""
     summary = Summary(results)
-    lines = [_header(summary), *(_cells(line) for line in summary_lines(summary))]
+    return _aligned([_header(summary), *(_cells(line) for line in summary_lines(summary))], left=(0,))
+
+
+def points_table(results: VariedResults) -> Table:
+    """The points of a study that varies something, side by side, for a terminal."""
+    from rich.table import Table
+    from rich.text import Text
+
+    overview = Overview(results)
+    table = Table(title=Text(results.manifest.name), title_justify="left", header_style="bold", show_edge=False)
+    for number, name in enumerate(_points_header(overview)):
+        table.add_column(Text(name), justify="left" if number < 2 or name == "verdict" else "right")
+    for *cells, verdict in _points_lines(overview):
+        table.add_row(*map(Text, cells), Text(verdict, style=COLOURS.get(verdict, "red")))
+    return table
+
+
+def points_text(results: VariedResults) -> str:
+    """The same as aligned plain text."""
+    overview = Overview(results)
+    return _aligned([_points_header(overview), *_points_lines(overview)], left=(0, 1))
+
+
+def _points_header(overview: Overview) -> list[str]:
+    auc, *others = overview.columns or [Column("AUC")]
+    out = [f"more of members: {measure.label}" for measure in overview.extractions]
+    test = [f"test {column.title}" for column in others[len(out) :]]
+    return ["point", "method", *out, *test, f"{auc.title} [95%]", "null", "verdict"]
+
+
+def _points_lines(overview: Overview) -> Iterator[list[str]]:
+    utilities = max(len(overview.columns) - 1, 0)
+    for point in overview.tables:
+        for each in point.lines:
+            auc, *utility = map(_short, each.values)
+            yield [point.entry.label, each.line.label, *utility, auc, rate(each.line.null), each.line.verdict]
+        if not point.lines:
+            yield [point.entry.label, "", *[""] * utilities, "", "", "failed" if point.entry.error else point.reason]
+
+
+def _aligned(lines: Sequence[Sequence[str]], left: Sequence[int]) -> str:
+    """Columns of plain text; the last, and those named, stand at their left."""
     widths = [max(len(line[at]) for line in lines) for at in range(len(lines[0]))]
-    last = len(widths) - 1
+    left = (*left, len(widths) - 1)
     return "\n".join(
         "  ".join(
-            cell.ljust(width) if at in (0, last) else cell.rjust(width)
+            cell.ljust(width) if at in left else cell.rjust(width)
             for at, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in lines
     )
 
 
-def answer_text(results: Results) -> str:
+def answer_text(results: Results | VariedResults) -> str:
     """The plain-words answer without markup."""
-    return " ".join(answer(Summary(results))).replace("**", "")
+    said = Overview(results).answer() if isinstance(results, VariedResults) else answer(Summary(results))
+    return " ".join(said).replace("**", "")
 
 
 def _header(summary: Summary) -> list[str]:

@@ -5,9 +5,13 @@ Pure functions over `Evidence`. Every estimate is made by `byrote.statistics`; n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from byrote.report.canary_rows import NAME as EXPOSURE
+from byrote.report.canary_rows import canary_rows
+from byrote.report.epsilon_rows import epsilon_rows
 from byrote.report.evidence import Evidence, Sides
 from byrote.report.extraction_rows import extraction_rows
 from byrote.report.measures import Attack, Utility
@@ -71,9 +75,11 @@ def cell_rows(evidence: Evidence, cell: Cell) -> Iterator[Row]:
         yield against_plain(evidence, cell, attack, epochs[-1])
     yield from poisoning_rows(evidence, cell)
     yield from extraction_rows(evidence, cell)
+    yield from canary_rows(evidence, cell)
     yield from cost_rows(evidence, cell, epochs[-1] if epochs else None)
     yield from versus_rows(evidence, cell)
     yield from account_rows(evidence, cell)
+    yield from epsilon_rows(evidence, cell)
 
 
 def membership_rows(evidence: Evidence, cell: Cell, attack: Attack, epoch: int, slice_: str = "") -> Iterator[Row]:
@@ -192,6 +198,8 @@ def _pooled(row: Row, of: Sequence[Estimate], utilities: Mapping[str, Utility]) 
 def _bounds(row: Row, measure: Utility | None) -> tuple[float, float] | None:
     if row.metric.startswith("log-prob"):
         return None
+    if row.name == EXPOSURE:
+        return (0.0, math.inf)
     if row.kind == "utility":
         return None if "-vs-" in row.metric or measure is None else measure.bounds
     if "-excess-vs-" in row.metric:

@@ -63,7 +63,7 @@ def extraction_sentences(summary: Summary) -> list[str]:
     for measure in summary.results.evidence.extractions:
         above = []
         for one in summary.tuned:
-            row = _beyond(index, one, measure)
+            row = beyond(index, one, measure)
             if row is not None and row.low is not None and row.low > 0:
                 above.append(f"**{one.configuration.label}** (by {with_limits(row.estimate, signed)})")
         if above:
@@ -78,7 +78,7 @@ def _first(measure: Extraction) -> str:
     return next(iter(measure.metrics))
 
 
-def _beyond(index: SlicedIndex, one: Finding, measure: Extraction) -> Row | None:
+def beyond(index: SlicedIndex, one: Finding, measure: Extraction) -> Row | None:
     """Members less nonmembers by its first number, beyond the untuned model's difference where there is one."""
     metrics = (f"{_first(measure)}-excess-vs-{NONMEMBERS}", f"{_first(measure)}-vs-{NONMEMBERS}")
     return next((row for metric in metrics if (row := index.get(one, measure, metric, "")) is not None), None)
@@ -148,7 +148,7 @@ def _within(summary: Summary, index: SlicedIndex) -> list[str]:
     for measure in summary.results.evidence.extractions:
         inside, open_ = [], []
         for one in summary.tuned:
-            row = _beyond(index, one, measure)
+            row = beyond(index, one, measure)
             if row is None or row.value is None or row.low is None or row.high is None:
                 continue
             if within_margin(row.estimate, margin):

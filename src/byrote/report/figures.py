@@ -52,13 +52,13 @@ def frontier(summary: Summary, attack: Attack, utility: Utility, look: dict[Conf
     null, base = _null(summary, attack), summary.base
     start = base.utility.get(utility) if base is not None else None
     if base is not None and start is not None and start.value is not None and null is not None:
-        traces.append(_mark("untuned model", [start.value], [null], look[base.configuration], size=11) | {
+        traces.append(marker_trace("untuned model", [start.value], [null], look[base.configuration], size=11) | {
             "hovertemplate": f"untuned model<br>{label_text(utility.label)} {measure(start.value)}<extra></extra>",
         })  # fmt: skip
         xs.append(start.value)
     direction = "higher is better" if utility.higher_is_better else "lower is better"
     wide = min(xs) > 0 and max(xs) / min(xs) > 4
-    layout = _layout(f"{utility.label} on test records ({direction})", f"AUC of {attack.label}", null)
+    layout = plain_layout(f"{utility.label} on test records ({direction})", f"AUC of {attack.label}", null)
     layout["xaxis"] |= {"type": "log"} if wide else {}
     return {"data": traces, "layout": layout}
 
@@ -85,9 +85,9 @@ def _trail(one: Finding, path: Sequence[tuple[str, Row, Row]], style: Style) -> 
         "hovertemplate": f"{name}, %{{text}}<br>{label_text(xs[0].metric)} %{{x:.4g}}, AUC %{{y:.3f}}<extra></extra>",
     }  # fmt: skip
     last = ys[-1]
-    mark = _mark(one.configuration.label, [xs[-1].value], [last.value], style, size=13)
+    mark = marker_trace(one.configuration.label, [xs[-1].value], [last.value], style, size=13)
     mark |= {
-        "error_y": _errors([last], style, width=5),
+        "error_y": error_bars([last], style, width=5),
         "hovertemplate": f"<b>{name}</b>, {words[-1]}<br>{label_text(xs[-1].metric)} {measure(xs[-1].value)}"
         f"<br>AUC {with_limits(last.estimate)}<extra></extra>",
     }
@@ -108,19 +108,19 @@ def auc_per_epoch(summary: Summary, attack: Attack, look: dict[Configuration, St
             continue
         style = look[one.configuration]
         shift = (place - (len(tuned) - 1) / 2) * min(0.05, 0.3 / len(tuned))
-        trace = _mark(one.configuration.label, [at + shift for at, _, _ in known], [row.value for *_, row in known],
-                      style, size=8)  # fmt: skip
+        xs, ys = [at + shift for at, _, _ in known], [row.value for *_, row in known]
+        trace = marker_trace(one.configuration.label, xs, ys, style, size=8)
         trace |= {
             "mode": "lines+markers",
             "line": {"color": f"${style.colour}", "width": style.width, "dash": style.dash},
-            "error_y": _errors([row for *_, row in known], style, width=2),
+            "error_y": error_bars([row for *_, row in known], style, width=2),
             "text": [f"{words}: {with_limits(row.estimate)}" for _, words, row in known],
             "hovertemplate": f"<b>{label_text(one.configuration.label)}</b><br>%{{text}}<extra></extra>",
         }
         traces.append(trace)
     if not traces:
         return None
-    layout = _layout("epoch", f"AUC of {attack.label}", _null(summary, attack))
+    layout = plain_layout("epoch", f"AUC of {attack.label}", _null(summary, attack))
     epochs = sorted({at for one in tuned for epoch, at, _ in _epochs(summary, one) if epoch is not None})
     if len(epochs) <= 20:
         layout["xaxis"] |= {"tickmode": "array", "tickvals": epochs}
@@ -153,7 +153,7 @@ def roc(summary: Summary, attack: Attack, look: dict[Configuration, Style]) -> F
     shown = {one.configuration for one, _ in known}
     limits = [limit for limit in limits_of(accounts(summary.results.evidence)) if shown & set(limit.configurations)]
     traces += limit_traces(limits, look, start, label_text)
-    layout = _layout("false-positive rate", "true-positive rate", None)
+    layout = plain_layout("false-positive rate", "true-positive rate", None)
     lowest = min([start, *(rate for _, curve in known for rate in curve.tpr if rate)])
     ticks = [tick for tick in (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1) if tick >= lowest * 0.8]
     for axis in ("xaxis", "yaxis"):
@@ -185,7 +185,7 @@ def score_distributions(summary: Summary, attack: Attack, look: dict[Configurati
         text = f"<b>{name}</b>" + (f"  AUC {rate(auc.value)}" if auc is not None and auc.value is not None else "")
         labels.append({"xref": "paper", "x": 0, "xanchor": "left", "y": bottom + 0.96, "yanchor": "top", "text": text,
                        "showarrow": False})  # fmt: skip
-    layout = _layout(f"score of {attack.label}", "", None)
+    layout = plain_layout(f"score of {attack.label}", "", None)
     layout["yaxis"] |= {"showticklabels": False, "showgrid": False, "range": [-0.04, len(known)]}
     layout |= {"height": 90 + 84 * len(known), "annotations": labels, "margin": {"l": 10, "r": 10, "t": 12, "b": 56}}
     return {"data": traces, "layout": layout}
@@ -196,7 +196,7 @@ def shadows(summary: Summary, look: dict[Configuration, Style]) -> Figure | None
     found = lines_of(summary, look)
     if found is None:
         return None
-    layout = _layout("shadow models", "AUC", 0.5) | {"showlegend": True, "legend": {"orientation": "h", "y": -0.2}}
+    layout = plain_layout("shadow models", "AUC", 0.5) | {"showlegend": True, "legend": {"orientation": "h", "y": -0.2}}
     counts = {"tickmode": "array", "tickvals": found.counts, "ticktext": [str(count) for count in found.counts]}
     layout["xaxis"] |= {"type": "log"} | counts
     return {"data": found.traces, "layout": layout}
@@ -236,7 +236,7 @@ def _null(summary: Summary, attack: Attack) -> float | None:
     return next((null for null in nulls if null is not None), None)
 
 
-def _mark(name: str, xs: Sequence[Any], ys: Sequence[Any], style: Style, size: int) -> Figure:
+def marker_trace(name: str, xs: Sequence[Any], ys: Sequence[Any], style: Style, size: int) -> Figure:
     colour = f"${style.colour}"
     return {
         "type": "scatter", "mode": "markers", "name": label_text(name), "legendgroup": str(style.key), "x": list(xs),
@@ -245,7 +245,7 @@ def _mark(name: str, xs: Sequence[Any], ys: Sequence[Any], style: Style, size: i
     }  # fmt: skip
 
 
-def _errors(rows: Sequence[Row], style: Style, width: int) -> Figure:
+def error_bars(rows: Sequence[Row], style: Style, width: int) -> Figure:
     """Asymmetric error bars from the rows' intervals; none where a row has none."""
     up = [(row.high - row.value) if row.high is not None and row.value is not None else 0.0 for row in rows]
     down = [(row.value - row.low) if row.low is not None and row.value is not None else 0.0 for row in rows]
@@ -253,7 +253,7 @@ def _errors(rows: Sequence[Row], style: Style, width: int) -> Figure:
             "thickness": 1.3, "width": width}  # fmt: skip
 
 
-def _layout(x: str, y: str, null: float | None) -> Figure:
+def plain_layout(x: str, y: str, null: float | None) -> Figure:
     axis = {"gridcolor": "$line", "linecolor": "$line", "zeroline": False, "automargin": True, "ticks": ""}
     layout: Figure = {
         "xaxis": axis | {"title": {"text": label_text(x), "standoff": 10}},

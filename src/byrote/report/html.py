@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from byrote.report.accounts import accounts
 from byrote.report.answer import answer, meanings
+from byrote.report.audited_epsilon import audited_epsilon_of
+from byrote.report.canary_exposure import canary_exposure_of
 from byrote.report.extraction import comes_out
 from byrote.report.figures import pictures
 from byrote.report.limits import limit_of
@@ -61,7 +63,7 @@ def report_html(results: Results) -> str:
     lines = summary_lines(summary)
     scale = scale_of(summary)
     return (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
             summary=summary,
@@ -79,6 +81,8 @@ def report_html(results: Results) -> str:
             pairs=pairwise_of(summary),
             privacy=privacy_of(summary),
             wrong_labels=wrong_labels_of(summary),
+            audited=audited_epsilon_of(summary),
+            canaries=canary_exposure_of(summary),
             comes_out=comes_out(summary),
             costs=cost_lines(summary),
             utilities_shown=len(side_by_side(summary)),
@@ -132,7 +136,8 @@ def _chosen(summary: Summary) -> int:
     return attacks.index(summary.headline) if summary.headline else 0
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """The pages' templates; everything is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     return Environment(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from byrote.report.answer import answer, meanings
+from byrote.report.audited_epsilon import audited_epsilon_of
+from byrote.report.canary_exposure import canary_exposure_of
 from byrote.report.extraction import comes_out
 from byrote.report.pairwise import pairwise_of
 from byrote.report.privacy import Privacy, PrivacyLine, privacy_of
@@ -30,7 +32,7 @@ def report_markdown(results: Results) -> str:
     """The whole page. Names and messages of the study are escaped, so that they cannot break a table."""
     summary, manifest = Summary(results), results.manifest
     parts = [f"# {plain(manifest.name)}", f"*{plain(manifest.question)}*"]
-    parts += [f"**{plain(banner)}**" for banner in results.broken_splits]
+    parts += [f"**{plain(banner)}**" for banner in (*results.contradictions, *results.broken_splits)]
     parts += [escaped(line) for line in answer(summary)]
     parts += ["## Methods side by side", _about(summary), _summary_table(summary), _verdicts(summary)]
     if pairs := pairwise_of(summary):
@@ -38,53 +40,65 @@ def report_markdown(results: Results) -> str:
         for level in pairs.levels:
             parts += [f"### {level.title}" if level.title else ""]
             parts += [
-                _table(["method", *_heads(level.columns)], [[x.label, *map(_cell, x.values)] for x in level.lines])
+                table_of(
+                    ["method", *heads_of(level.columns)], [[x.label, *map(cell_words, x.values)] for x in level.lines]
+                )
             ]
-        parts += [_bullets(pairs.statements)]
+        parts += [bullets(pairs.statements)]
     if len(results.evidence.attacks) > 1 and summary.findings:
         header = ["attack", "who can run it", *(one.configuration.label for one in summary.findings)]
-        lines = [[row.label, row.access, *map(_cell, row.values)] for row in attack_rows(summary)]
-        parts += ["## Every attack", "AUC at the last epoch [95% interval].", _table(header, lines)]
+        lines = [[row.label, row.access, *map(cell_words, row.values)] for row in attack_rows(summary)]
+        parts += ["## Every attack", "AUC at the last epoch [95% interval].", table_of(header, lines)]
     if measures := other_measures(summary):
-        lines = [[line.label, *map(_cell, line.values)] for line in measures.lines]
+        lines = [[line.label, *map(cell_words, line.values)] for line in measures.lines]
         parts += ["## The same attack by other measures", measures.about]
-        parts += [_table(["method", *_heads(measures.columns)], lines)]
+        parts += [table_of(["method", *heads_of(measures.columns)], lines)]
     if strength := strength_of(summary):
-        lines = [[line.label, *map(_cell, line.values)] for line in strength.lines]
+        lines = [[line.label, *map(cell_words, line.values)] for line in strength.lines]
         parts += ["## What more shadow models find", strength.about]
-        parts += [_table(["method and attack", *_heads(strength.columns)], lines)]
+        parts += [table_of(["method and attack", *heads_of(strength.columns)], lines)]
     if out := comes_out(summary):
         parts += ["## What comes out", out.about]
         for table in out.tables:
             parts += [f"### {plain(table.title)}", plain(table.about)]
             parts += [
-                _table(["method", *_heads(table.columns)], [[x.label, *map(_cell, x.values)] for x in table.lines])
+                table_of(
+                    ["method", *heads_of(table.columns)], [[x.label, *map(cell_words, x.values)] for x in table.lines]
+                )
             ]
             if table.slices:
-                lines = [[line.label, *map(_cell, line.values)] for line in table.sliced]
-                parts += [_table(["method", *_heads(table.slices)], lines)]
-        parts += [_bullets(out.statements)]
+                lines = [[line.label, *map(cell_words, line.values)] for line in table.sliced]
+                parts += [table_of(["method", *heads_of(table.slices)], lines)]
+        parts += [bullets(out.statements)]
+    if canaries := canary_exposure_of(summary):
+        lines = [[line.label, cell_words(line.most), *map(cell_words, line.values)] for line in canaries.lines]
+        parts += ["## Canaries", canaries.about, table_of(["canaries", "at most", *canaries.methods], lines)]
+        parts += [bullets(canaries.statements)]
     if wrong := wrong_labels_of(summary):
-        lines = [[line.label, *map(_cell, line.values)] for line in wrong.lines]
-        parts += ["## Wrong labels", wrong.about, _table(["method", *_heads(wrong.columns)], lines)]
-        parts += [_bullets(wrong.statements)]
+        lines = [[line.label, *map(cell_words, line.values)] for line in wrong.lines]
+        parts += ["## Wrong labels", wrong.about, table_of(["method", *heads_of(wrong.columns)], lines)]
+        parts += [bullets(wrong.statements)]
     if section := privacy_of(summary):
         parts += ["## Privacy", *_privacy(section)]
+    if audited := audited_epsilon_of(summary):
+        lines = [[line.label, *map(cell_words, line.values)] for line in audited.lines]
+        parts += ["## Audited epsilon", audited.about]
+        parts += [table_of(["run", *heads_of(audited.columns)], lines), bullets(audited.statements)]
     if notes := utility_notes(summary):
-        parts += ["## Utility", _bullets([f"{label}: {meaning}" for label, meaning in notes])]
+        parts += ["## Utility", bullets([f"{label}: {meaning}" for label, meaning in notes])]
     if more := utility_lines(summary):
         header = ["method", *(label for label, _ in notes)]
-        parts += [_table(header, [[line.label, *map(_cell, line.values)] for line in more])]
+        parts += [table_of(header, [[line.label, *map(cell_words, line.values)] for line in more])]
     if costs := cost_lines(summary):
         header = ["method", "trainable", "share", "training", "tokens/s", "peak memory", "stored", "scoring"]
-        parts += ["## Cost", _table(header, costs)]
+        parts += ["## Cost", table_of(header, costs)]
     if results.failed:
         lines = [[cell.method, cell.settings, str(cell.seed), cell.error] for cell in results.failed]
-        parts += ["## What failed", _table(["method", "settings", "seed", "why"], lines)]
+        parts += ["## What failed", table_of(["method", "settings", "seed", "why"], lines)]
     if results.controls:
-        parts += ["## Controls", _bullets(results.controls)]
+        parts += ["## Controls", bullets(results.controls)]
     if results.warnings:
-        parts += ["## Before you trust a number", _bullets(results.warnings)]
+        parts += ["## Before you trust a number", bullets(results.warnings)]
     parts += ["## What was run", _made_with(results)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -112,51 +126,51 @@ def _about(summary: Summary) -> str:
 
 def _summary_table(summary: Summary) -> str:
     header, shown = (
-        ["method", "verdict", *_heads(columns(summary)), "trainable", "training"],
+        ["method", "verdict", *heads_of(columns(summary)), "trainable", "training"],
         len(side_by_side(summary)),
     )
     lines = [
         [
             line.label,
             line.verdict,
-            *map(_cell, (line.auc, line.tpr, *line.utility[:shown], line.parameters, line.training)),
+            *map(cell_words, (line.auc, line.tpr, *line.utility[:shown], line.parameters, line.training)),
         ]
         for line in summary_lines(summary)
     ]
-    return _table(header, lines)
+    return table_of(header, lines)
 
 
-def _heads(of: Sequence[Column]) -> list[str]:
+def heads_of(of: Sequence[Column]) -> list[str]:
     return [f"{head.title} ({head.small})" if head.small else head.title for head in of]
 
 
 def _privacy(section: Privacy) -> list[str]:
     def table(of: Sequence[Column], lines: Sequence[PrivacyLine]) -> str:
-        return _table(["method", *_heads(of)], [[line.label, *map(_cell, line.values)] for line in lines])
+        return table_of(["method", *heads_of(of)], [[line.label, *map(cell_words, line.values)] for line in lines])
 
     parts = [f"**{plain(banner)}**" for banner in section.banners]
-    parts += [table(section.columns, section.accounts), _bullets([*section.statements, *section.engines])]
+    parts += [table(section.columns, section.accounts), bullets([*section.statements, *section.engines])]
     if section.versus:
         parts += ["### Against the same method without privacy", table(section.versus_columns, section.versus)]
-    return [*parts, "### What lies outside the guarantee", _bullets(section.outside)]
+    return [*parts, "### What lies outside the guarantee", bullets(section.outside)]
 
 
 def _verdicts(summary: Summary) -> str:
     return "\n".join(f"- *{verdict}*: {meaning}." for verdict, meaning in meanings(summary).items())
 
 
-def _cell(value: Value) -> str:
+def cell_words(value: Value) -> str:
     near = [words for words in value.small[:1] if words.startswith("[")]
     return ", ".join((" ".join((value.main, *near)), *value.small[len(near) :]))
 
 
-def _table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+def table_of(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     rows = [header, ["---"] + ["---:"] * (len(header) - 1)]
     text = ["| " + " | ".join(map(plain, rows[0])) + " |", "| " + " | ".join(rows[1]) + " |"]
     return "\n".join(text + ["| " + " | ".join(plain(cell) for cell in line) + " |" for line in lines])
 
 
-def _bullets(sentences: Sequence[str]) -> str:
+def bullets(sentences: Sequence[str]) -> str:
     return "\n".join(f"- {plain(sentence)}" for sentence in sentences)
 
 

@@ -9,23 +9,24 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from byrote.report.accounts import banners
-from byrote.report.checks import all_warnings, null_ranges
+from byrote.report.checks import all_warnings, contradictions, null_ranges
 from byrote.report.controls import broken_splits, control_sentences
 from byrote.report.estimates import all_rows
 from byrote.report.evidence import Evidence
 from byrote.report.limits import crossed
 from byrote.report.measures import merged_settings
 from byrote.report.pieces import Series
-from byrote.report.rows import COLUMNS, Row, cells_of
+from byrote.report.rows import COLUMNS, Row
 from byrote.store import Cell, Manifest
 
 if TYPE_CHECKING:
@@ -64,7 +65,12 @@ class Results:
     @cached_property
     def banners(self) -> list[str]:
         """Those of the warnings that must stand before any epsilon; none where nothing is private."""
-        return [*banners(self.evidence), *crossed(self.evidence, self.rows)]
+        return [*self.contradictions, *banners(self.evidence), *crossed(self.evidence, self.rows)]
+
+    @cached_property
+    def contradictions(self) -> list[str]:
+        """What must stand before everything: private runs that were seen to leak more than their ledger allows."""
+        return contradictions(self.evidence, self.rows)
 
     @cached_property
     def broken_splits(self) -> list[str]:
@@ -87,33 +93,22 @@ class Results:
 
     def table(self) -> pd.DataFrame:
         """The rows as a data frame; what is absent is <NA>, never 0."""
-        import pandas as pd
-
-        frame = pd.DataFrame([cells_of(row) for row in self.rows], columns=list(COLUMNS), dtype=object)
-        whole, real = ("seed", "epoch", "n"), ("delta", "value", "low", "high", "null_value")
-        types = dict.fromkeys(whole, "Int64") | dict.fromkeys(real, "Float64")
-        return frame.astype({name: types.get(name, "string") for name in COLUMNS})
+        return frame_of(self.rows, COLUMNS)
 
     def scores(self) -> pd.DataFrame:
         """One row per run, seed, epoch, attack and record of the split; a score is <NA> where a reason is given.
 
         `settings` is spelled as in the rows, so that the two tables join.
         """
-        frame: pd.DataFrame = self.score_table().to_pandas(types_mapper=_nullable)
-        return frame
+        return frame_of_scores(self.score_table())
 
     def csv(self) -> str:
         """The rows as CSV; numbers in full precision, what is absent empty."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(cells_of(row) for row in self.rows)
-        return text.getvalue()
+        return csv_of(self.rows, COLUMNS)
 
     def json(self) -> str:
         """The rows as a JSON list of objects; what is absent is null."""
-        lines = (json.dumps(dict(zip(COLUMNS, cells_of(row), strict=True)), allow_nan=False) for row in self.rows)
-        return "[\n" + ",\n".join(lines) + "\n]\n"
+        return json_of(self.rows, COLUMNS)
 
     def score_table(self) -> pa.Table:
         """What `scores` gives, as scores.parquet holds it."""
@@ -156,6 +151,38 @@ class Results:
                         "score": [float(value) if np.isfinite(value) else None for value in values],
                         "reason": column.why(ids),
                     }
+
+
+def frame_of(rows: Sequence[Row], columns: Sequence[str]) -> pd.DataFrame:
+    """Rows as a data frame with these columns."""
+    import pandas as pd
+
+    frame = pd.DataFrame(map(attrgetter(*columns), rows), columns=list(columns), dtype=object)
+    whole, real = ("seed", "epoch", "n"), ("delta", "value", "low", "high", "null_value")
+    types = dict.fromkeys(whole, "Int64") | dict.fromkeys(real, "Float64")
+    return frame.astype({name: types.get(name, "string") for name in columns})
+
+
+def csv_of(rows: Sequence[Row], columns: Sequence[str]) -> str:
+    """Rows as CSV with these columns."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(map(attrgetter(*columns), rows))
+    return text.getvalue()
+
+
+def json_of(rows: Sequence[Row], columns: Sequence[str]) -> str:
+    """Rows as a JSON list of objects with these keys."""
+    cells = map(attrgetter(*columns), rows)
+    lines = (json.dumps(dict(zip(columns, row, strict=True)), allow_nan=False) for row in cells)
+    return "[\n" + ",\n".join(lines) + "\n]\n"
+
+
+def frame_of_scores(table: pa.Table) -> pd.DataFrame:
+    """A table of scores as a data frame."""
+    frame: pd.DataFrame = table.to_pandas(types_mapper=_nullable)
+    return frame
 
 
 def _nullable(kind: pa.DataType) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from byrote.runner.rates import best_rate, next_rate, trial_part
 from byrote.runner.study import default_folder
 from byrote.runner.weights import WEIGHTS
 from byrote.store import Store, Trial
-from byrote.study import Study, load_study
+from byrote.study import Study, VariedStudy, load
 from byrote.study.fields import Part
 from byrote.study.model import CONTROL_MEMBERS, TRAINING_OF, trains
 from byrote.study.privacy import PrivacyLevel, label_of
@@ -54,39 +54,56 @@ class Step:
     "shadow ..." of attacks, or "positive control"."""
     seconds: float | None
     """Expected, from runs of the same method and model in the store; None where there are none."""
+    point: str = ""
+    """Where the study varies something: the values that it is for."""
+    shared: bool = False
+    """Whether an earlier point makes the same run, so that it is not made again."""
+
+    @property
+    def waiting(self) -> bool:
+        """Whether it is still to be made."""
+        return self.state in WAITING and not self.shared
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The runs of a study in the order in which they are made."""
 
-    study: Study
+    name: str
     steps: tuple[Step, ...]
 
     def table(self) -> Table:
         """For a terminal."""
         from rich.table import Table
 
-        waiting = [step for step in self.steps if step.state in WAITING]
-        known = [step.seconds for step in waiting if step.seconds is not None]
-        time = f", about {sum(known) / 60:.1f} minutes for the {len(known)} whose speed is known" if known else ""
-        title = f"{self.study.name}: {len(self.steps)} runs, {len(self.steps) - len(waiting)} in the store{time}"
-        table = Table(title=title, title_justify="left", show_edge=False, header_style="bold")
-        for column in ("method", "privacy", "seed", "learning rate", "for", "run", "state", "about"):
+        table = Table(title=self._title(), title_justify="left", show_edge=False, header_style="bold")
+        varied = any(step.point for step in self.steps)
+        columns = ("method", "privacy", "seed", "learning rate", "for", "run", "state", "about")
+        for column in ("point", *columns) if varied else columns:
             table.add_column(column)
         for step in self.steps:
             about = "unknown" if step.seconds is None else f"{step.seconds:.0f} s"
             table.add_row(
+                *([step.point] if varied else []),
                 step.method,
                 step.privacy,
                 str(step.seed),
                 _rate(step.learning_rate),
                 step.purpose,
                 step.run_id,
-                step.state,
-                about if step in waiting else "",
+                "with an earlier point" if step.shared and step.state in WAITING else step.state,
+                about if step.waiting else "",
             )
         return table
+
+    def _title(self) -> str:
+        once = [step for step in self.steps if not step.shared]
+        waiting = [step for step in once if step.waiting]
+        known = [step.seconds for step in waiting if step.seconds is not None]
+        time = f", about {sum(known) / 60:.1f} minutes for the {len(known)} whose speed is known" if known else ""
+        points = len({step.point for step in self.steps if step.point})
+        varied = f"{points} points, {len(self.steps)} steps in " if points else ""
+        return f"{self.name}: {varied}{len(once)} runs, {len(once) - len(waiting)} in the store{time}"
 
 
 def _rate(rate: float | None) -> str:
@@ -94,23 +111,37 @@ def _rate(rate: float | None) -> str:
 
 
 def plan(
-    study: str | Path | Study,
+    study: str | Path | Study | VariedStudy,
     out: str | Path | None = None,
     store: str | Path | None = None,
     *,
     settings: Sequence[str] = (),
 ) -> Plan:
     """The runs that `run` with the same arguments would make. Reads the data; trains, scores and writes nothing."""
-    study, folder = (study, Path()) if isinstance(study, Study) else load_study(study, list(settings))
+    folder = Path()
+    if not isinstance(study, Study | VariedStudy):
+        study, folder = load(study, list(settings))
     place = Path(out) if out is not None else default_folder(study.name)
     runs = Store(Path(store) if store is not None else place / "runs")
+    if isinstance(study, Study):
+        return Plan(study.name, tuple(_all_steps(study, folder, runs)))
+    steps: list[Step] = []
+    for point in study.points:
+        earlier = {step.run_id for step in steps} - {""}
+        for step in _all_steps(point.study, folder, runs):
+            steps.append(replace(step, point=point.label, shared=step.run_id in earlier))
+    return Plan(study.name, tuple(steps))
+
+
+def _all_steps(study: Study, folder: Path, runs: Store) -> Iterator[Step]:
     context = Context(study, folder, runs, Progress())
     context.keeps_splits = False
     data = study.data
     sizes(len(context.data.records), data.members, data.nonmembers, data.validation, data.test)  # are there enough?
     speeds = _seconds_per_epoch(runs, context.model.fingerprint)
-    steps = (step for cell in study.cells() for step in _steps(study, context, speeds, *cell))
-    return Plan(study, (*_control_steps(study, context, speeds), *steps))
+    yield from _control_steps(study, context, speeds)
+    for cell in study.cells():
+        yield from _steps(study, context, speeds, *cell)
 
 
 def _control_steps(study: Study, context: Context, speeds: dict[str, float]) -> Iterator[Step]:

@@ -13,6 +13,7 @@ from byrote.attacks.base import Attack
 from byrote.methods.base import Method
 from byrote.objectives.batching import out_of_memory
 from byrote.registry import Component
+from byrote.report.axes import AXES, VariedResults
 from byrote.report.results import Results
 from byrote.report.write import write_report
 from byrote.runner import tables
@@ -28,8 +29,8 @@ from byrote.runner.progress import Progress
 from byrote.runner.rates import best_rate, beyond, next_rate, trial_part
 from byrote.runner.scores import ensure_blind, ensure_poisoning, ensure_scores, ensure_utility
 from byrote.runner.witness import ShadowRun
-from byrote.store import HELD, Cell, Locked, Manifest, Store, Trial, atomic_path, sweep
-from byrote.study import Study, as_spec, load_study
+from byrote.store import HELD, Cell, Locked, Manifest, Store, Trial, sweep
+from byrote.study import Study, VariedStudy, as_spec, load
 from byrote.study.fields import Part
 from byrote.study.model import TRAINING_OF, trains
 from byrote.study.privacy import PrivacyLevel, label_of, settings_of
@@ -45,35 +46,39 @@ def default_folder(name: str) -> Path:
 
 
 def run(
-    study: str | Path | Study,
+    study: str | Path | Study | VariedStudy,
     out: str | Path | None = None,
     store: str | Path | None = None,
     *,
     settings: Sequence[str] = (),
     progress: Progress | None = None,
     jobs: int = 1,
-) -> Results:
+) -> Results | VariedResults:
     """Do what a study asks and return its results: what `byrote run` does.
 
     `study` is a file, the name of a shipped study, or a Study (whose paths are then relative to the
     working folder). `out` takes the report and the tables (default: byrote-results/NAME), `store` the
     runs (default: `out`/runs). `settings` are "key=value" overrides. Work that is in the store already
-    is not done again. A cell that fails is recorded and the others go on; `results.manifest.cells`
+    is not done again. A cell that fails is recorded and the others go on; `results.failed`
     has the errors. `jobs` processes train cells at the same time, each with its share of the threads.
-    Raises StudyError where the study cannot be run at all.
+    A study that varies something gives the results of all its points. Raises StudyError where the study cannot be run.
     """
+    from byrote.runner.axes import run_points
     from byrote.runner.workers import share_of_threads
 
     if jobs < 1:
         raise StudyError(f"jobs: {jobs} processes can do nothing; give 1 or more")
-    if isinstance(study, Study):
-        folder = Path()
-    else:
-        study, folder = load_study(study, list(settings))
+    folder = Path()
+    if not isinstance(study, Study | VariedStudy):
+        study, folder = load(study, list(settings))
     place = Path(out) if out is not None else default_folder(study.name)
-    runs = Path(store) if store is not None else place / "runs"
+    runs, progress = Store(Path(store) if store is not None else place / "runs"), progress or Progress()
     with share_of_threads(jobs):
-        return StudyRun(study, folder, place, Store(runs), progress or Progress()).do(jobs)
+        if isinstance(study, VariedStudy):
+            return run_points(study, folder, place, runs, progress, jobs)
+        if (place / AXES).is_file():  # of an earlier study in this folder, which varied something
+            (place / AXES).unlink()
+        return StudyRun(study, folder, place, runs, progress).do(jobs)
 
 
 class StudyRun:
@@ -103,7 +108,7 @@ class StudyRun:
         planned = list(study.cells())
         splits = {seed: self.context.splits(seed) for seed in study.seeds}
         sweep(self.out)
-        self._write_splits()
+        tables.write_splits(self.out / SPLITS, splits)
         (self.out / ERRORS).unlink(missing_ok=True)
         self._of_no_method(splits)
         self._manifest(splits).write(self.out)
@@ -379,18 +384,6 @@ class StudyRun:
 
     def _relative_store(self) -> str:
         return os.path.relpath(self.context.store.root.resolve(), self.out.resolve())
-
-    def _write_splits(self) -> None:
-        """All seeds' splits in one table beside the manifest."""
-        import pyarrow as pa
-        import pyarrow.parquet
-
-        parts = []
-        for seed in self.study.seeds:
-            table = tables.splits_table(self.context.splits(seed))
-            parts.append(table.append_column("seed", pa.array([seed] * len(table), pa.int64())))
-        with atomic_path(self.out / SPLITS) as path:
-            pyarrow.parquet.write_table(pa.concat_tables(parts), path, compression="zstd")
 
 
 def _sizes(splits: Splits) -> dict[str, int]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from byrote.store import atomic_path
 from byrote.types import SPLIT_NAMES, Floats, Generation, Record, Splits, TokenStats, text_key
 
 if TYPE_CHECKING:
@@ -138,6 +140,19 @@ def splits_table(splits: Splits) -> pa.Table:
             "copies": [record.copies for _, record in rows],
         }
     )
+
+
+def write_splits(path: Path, splits: Mapping[int, Splits]) -> None:
+    """The splits of all seeds in one table, with the column `seed`."""
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    parts = [(seed, splits_table(of_seed)) for seed, of_seed in splits.items()]
+    whole = pa.concat_tables(
+        [table.append_column("seed", pa.array([seed] * len(table), pa.int64())) for seed, table in parts]
+    )
+    with atomic_path(path) as part:
+        pyarrow.parquet.write_table(whole, part, compression="zstd")
 
 
 def sets_table(sets: Sequence[tuple[Sequence[Record], Sequence[Record]]]) -> pa.Table:

@@ -4,5 +4,7 @@
 intervals, `partial` the AUC at low false-positive rates and `accuracy` that of a yes or no; `interval`
 holds intervals for rates and means and pools over seeds, `groups` resamples copies together, `null`
 permutes the labels, `set_level` tests a whole set, and `comparison` judges many intervals at once, or
-one against a margin. Higher scores always mean "more likely trained on"; nothing is folded at chance.
+one against a margin. `exposure` says how well canaries are known, and `epsilon` (with `one_run` and
+`gaussian`) what they prove about the privacy of a training. Higher scores always mean "more likely
+trained on"; nothing is folded at chance.
 """

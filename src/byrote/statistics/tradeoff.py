@@ -82,6 +82,15 @@ def group_bound(epsilon: float, delta: float, copies: int) -> tuple[float, float
     return total, min(delta * factor, 1.0)
 
 
+def group_epsilon(profile: Profile, delta: float, copies: int) -> float | None:
+    """The least epsilon at `delta` that group privacy gives a record with `copies` copies, each of which has `profile`.
+
+    None where no pair of the profile has a delta small enough for that.
+    """
+    bounds = (group_bound(*pair, copies) for pair in profile)
+    return min((epsilon for epsilon, total in bounds if total <= delta), default=None)
+
+
 def _rates(fpr: ArrayLike) -> Floats:
     rates: Floats = np.asarray(fpr, dtype=np.float64)
     if not ((rates >= 0.0) & (rates <= 1.0)).all():

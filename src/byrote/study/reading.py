@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,35 +11,10 @@ import yaml
 from pydantic import ValidationError
 
 from byrote.registry import nearest
+from byrote.study.axes import VARY, Combination, Point, VariedStudy, axes_of, combinations, folders_of
+from byrote.study.elsewhere import ELSEWHERE
 from byrote.study.model import Data, Study
 from byrote.types import StudyError
-
-# Names that other tools use, and ours. A key on the left is an error that names the right one.
-ELSEWHERE = {
-    "num_train_epochs": "epochs",
-    "num_epochs": "epochs",
-    "per_device_train_batch_size": "batch_size",
-    "train_batch_size": "batch_size",
-    "gradient_accumulation_steps": "batch_size",
-    "lr": "learning_rate",
-    "max_seq_length": "max_length",
-    "block_size": "max_length",
-    "model_name": "model",
-    "model_name_or_path": "model",
-    "base_model": "model",
-    "dataset": "data",
-    "dataset_name": "data.source",
-    "text_column": "data.text",
-    "label_column": "data.label",
-    "group_column": "data.group",
-    "seed": "seeds",
-    "method": "methods",
-    "attack": "attacks",
-    "early_stopping": "early_stop",
-    "early_stopping_patience": "early_stop",
-    "max_grad_norm_dp": "privacy: {clip_norm}",
-    "target_epsilon": "privacy: {epsilon}",
-}
 
 
 class _Loader(yaml.SafeLoader):
@@ -91,7 +66,8 @@ def override(raw: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, An
             value = yaml.load(text, _Loader)
         except (yaml.YAMLError, ValueError, RecursionError):
             raise StudyError(f"--set {assignment!r}: the value is not YAML") from None
-        *parents, last = path.split(".")
+        # What is varied is named by a path that has dots itself.
+        *parents, last = path.split(".", 1) if path.startswith(f"{VARY}.") else path.split(".")
         place = changed
         for parent in parents:
             step = place.setdefault(parent, {})
@@ -102,10 +78,17 @@ def override(raw: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, An
     return changed
 
 
-def study_from(raw: Mapping[str, Any], where: str, text: str = "", assigned: Sequence[str] = ()) -> Study:
+def study_from(
+    raw: Mapping[str, Any],
+    where: str,
+    text: str = "",
+    assigned: Sequence[str] = (),
+    varied: Sequence[str] = (),
+) -> Study:
     """A checked study. Raises StudyError that names the file, the line, the key and the nearest right one.
 
-    `text` is the YAML that `raw` was read from, `assigned` the paths that --set changed in it.
+    `text` is the YAML that `raw` was read from, `assigned` the paths that --set changed in it, and `varied` those
+    that were filled in from its `vary`.
     """
     try:
         return Study.model_validate(dict(raw))
@@ -114,17 +97,79 @@ def study_from(raw: Mapping[str, Any], where: str, text: str = "", assigned: Seq
         # A misspelt key makes the right one missing: the misspelt one is what to show.
         problem = next((each for each in problems if each["type"] == "extra_forbidden"), problems[0])
         path = _in_study(problem["loc"], raw)
-        line = _line_of(text, path)
-        place = f"{where}, line {line}" if line else where
         dotted = ".".join(map(str, path))
-        if any(dotted == name or dotted.startswith(f"{name}.") for name in assigned):
-            place = f"{where}, with --set {dotted}"
+        filled = next((name for name in varied if _inside(dotted, name)), None)
+        place = _place(where, text, path if filled is None else [VARY, filled], assigned)
         if problem["type"] == "extra_forbidden":
             raise StudyError(f"{place}: {_unknown_key(path)}") from None
         if problem["type"] == "missing":
             raise StudyError(f"{place}: {'.'.join(map(str, problem['loc']))} is missing") from None
         alike = [each for each in problems if _in_study(each["loc"], raw) == path]
         raise StudyError(f"{place}: {dotted}: {_in_words(alike)}") from None
+
+
+def varied_from(raw: Mapping[str, Any], where: str, text: str = "", assigned: Sequence[str] = ()) -> VariedStudy | None:
+    """The points of a study that varies something; None where it varies nothing. Raises StudyError as above."""
+
+    def at(path: Sequence[str]) -> str:
+        return _place(where, text, path, assigned)
+
+    axes = axes_of(raw, at)
+    if not axes:
+        return None
+    paths = [axis.path for axis in axes]
+    if hidden := [name for name in assigned if name in paths]:
+        path = hidden[0]
+        raise StudyError(
+            f"{where}, with --set {path}: the study varies it: --set 'vary.{path}=[...]' changes the values"
+        )
+    found = combinations(raw, axes, at)
+    studies = _checked_points(found, lambda filled: study_from(filled, where, text, assigned, paths))
+    alike: dict[str, str] = {}
+    for point, study in zip(found, studies, strict=True):
+        if (other := alike.setdefault(study.model_dump_json(), point.label)) != point.label:
+            raise StudyError(f"{at([VARY])}: vary: {other} and {point.label} are the same study")
+    points = [
+        Point(
+            point.values, point.words, folder, study.model_copy(update={"name": _point_name(study.name, point.label)})
+        )
+        for point, folder, study in zip(found, folders_of(found), studies, strict=True)
+    ]
+    return VariedStudy(studies[0].name, studies[0].question, tuple(axes), tuple(points))
+
+
+def _checked_points(points: Sequence[Combination], check: Callable[[Mapping[str, Any]], Study]) -> list[Study]:
+    """Every point as a study. Raises StudyError, with the point where not all of them fail alike."""
+    studies: list[Study] = []
+    errors: dict[str, str] = {}
+    for point in points:
+        try:
+            studies.append(check(point.raw))
+        except StudyError as error:
+            errors.setdefault(str(error), point.label)
+    if errors:
+        message, label = next(iter(errors.items()))
+        raise StudyError(message if len(errors) == 1 and not studies else f"{message} (at {label})")
+    return studies
+
+
+def _point_name(name: str, label: str) -> str:
+    """The study's name with the point's values, as a report's title has it."""
+    whole = name if label == "all" else f"{name}: {label}"
+    return "".join(sign if sign.isprintable() and sign not in "/\\" else "-" for sign in whole)
+
+
+def _place(where: str, text: str, path: Sequence[str | int], assigned: Sequence[str]) -> str:
+    """Where a key stands, for messages: the file with its line, or with the --set that gave it."""
+    dotted = ".".join(map(str, path))
+    if any(_inside(dotted, name) for name in assigned):
+        return f"{where}, with --set {dotted}"
+    line = _line_of(text, path)
+    return f"{where}, line {line}" if line else where
+
+
+def _inside(path: str, name: str) -> bool:
+    return path == name or path.startswith(f"{name}.")
 
 
 def _in_study(location: tuple[int | str, ...], raw: Mapping[str, Any]) -> list[str | int]:
@@ -147,7 +192,8 @@ def _unknown_key(path: list[str | int]) -> str:
         return f"unknown key {key!r}: byrote calls it {ELSEWHERE[key]!r}."
     if key in there.model_fields:
         return f"unknown key {key!r}: it belongs {'at the top level' if inside else 'under data'}."
-    return f"unknown key {key!r}.{nearest(key, here.model_fields)} Known: {', '.join(here.model_fields)}."
+    known = [*here.model_fields, *([] if inside else [VARY])]
+    return f"unknown key {key!r}.{nearest(key, known)} Known: {', '.join(known)}."
 
 
 def _in_words(problems: Sequence[Any]) -> str:
@@ -164,7 +210,7 @@ def _in_words(problems: Sequence[Any]) -> str:
     return f"must be {', or '.join(dict.fromkeys(musts))}; got {got}"
 
 
-def _line_of(text: str, path: list[str | int]) -> int | None:
+def _line_of(text: str, path: Sequence[str | int]) -> int | None:
     """The line (from 1) on which the deepest known part of a path stands in a YAML text."""
     if not text:
         return None
@@ -192,7 +238,24 @@ def shipped_studies() -> dict[str, Path]:
 
 
 def load_study(reference: str | Path, assignments: Sequence[str] = ()) -> tuple[Study, Path]:
-    """A study from a file or by the name of a shipped one, and the folder its paths are relative to."""
+    """A study from a file or by the name of a shipped one, and the folder its paths are relative to.
+
+    Raises StudyError where it varies something: see `load`.
+    """
+    study, folder = load(reference, assignments)
+    if isinstance(study, VariedStudy):
+        varied = ", ".join(axis.path for axis in study.axes)
+        raise StudyError(
+            f"{reference}: the study varies {varied}: here give one point, with --set vary={{}} and its values"
+        )
+    return study, folder
+
+
+def load(reference: str | Path, assignments: Sequence[str] = ()) -> tuple[Study | VariedStudy, Path]:
+    """A study, or the points of one that varies something, from a file or by the name of a shipped one.
+
+    The folder is what their paths are relative to.
+    """
     path = Path(reference)
     if not path.is_file():
         shipped = shipped_studies()
@@ -206,4 +269,6 @@ def load_study(reference: str | Path, assignments: Sequence[str] = ()) -> tuple[
         raise StudyError(f"cannot read the study {path}: {error}") from None
     changed = override(read_yaml(text, str(path)), assignments)
     assigned = [assignment.partition("=")[0] for assignment in assignments]
-    return study_from(changed, str(path), text, assigned), path.resolve().parent
+    varied = varied_from(changed, str(path), text, assigned)
+    alone = {key: value for key, value in changed.items() if key != VARY}
+    return varied or study_from(alone, str(path), text, assigned), path.resolve().parent

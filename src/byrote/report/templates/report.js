@@ -21,8 +21,14 @@
     return `rgba(${parts.join(",")},${named[2]})`;
   };
 
+  // Which of a picture's figures: what its choices add up to.
+  const chosen = (plot) => {
+    const own = [...plot.parentElement.querySelectorAll("select[data-choose]")];
+    return own.length ? own.reduce((sum, choice) => sum + Number(choice.value), 0) : Number(plot.dataset.attack);
+  };
+
   const draw = (plot) => {
-    const figure = held.pictures[plot.dataset.picture][Number(plot.dataset.attack)];
+    const figure = held.pictures[plot.dataset.picture][chosen(plot)];
     const empty = plot.parentElement.querySelector(".empty");
     empty.hidden = Boolean(figure);
     plot.hidden = !figure;
@@ -51,8 +57,8 @@
 
   for (const choice of choices)
     choice.addEventListener("change", () => {
-      for (const other of choices) other.value = choice.value;
-      for (const plot of plots) plot.dataset.attack = choice.value;
+      for (const other of choices)
+        if (other.dataset.together === choice.dataset.together) other.selectedIndex = choice.selectedIndex;
       drawAll();
     });
 

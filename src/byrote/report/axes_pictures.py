@@ -1,0 +1,286 @@
+"""Pictures of a study that varies something: a measure against the values of one axis, a line for each method.
+
+What other axes say is held: a picture has one figure for each combination of their values, and for each measure.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from byrote.registry import discover
+from byrote.report.axes import AxisEntry, PointEntry, VariedResults
+from byrote.report.figures import Figure, error_bars, label_text, marker_trace, plain_layout
+from byrote.report.findings import Configuration, labels_of
+from byrote.report.formats import measure as measured
+from byrote.report.formats import rate, with_limits
+from byrote.report.measures import label
+from byrote.report.palette import Style, styles
+from byrote.report.rows import Row
+from byrote.report.summary import Summary
+from byrote.store import canonical_json
+
+COMPARED = {
+    "-excess-vs-nonmembers": " (members − nonmembers, less untuned)",
+    "-vs-nonmembers": " (members − nonmembers)",
+}
+"""How the metrics of what comes out are read."""
+WIDE = 8.0
+"""Numbers whose largest is so many times the smallest stand on a logarithmic axis."""
+
+
+class Measure(NamedTuple):
+    """What a row measures, whatever the method: 'AUC of reference', 'perplexity'."""
+
+    kind: str
+    name: str
+    settings: str
+    metric: str
+    slice: str
+
+    @property
+    def label(self) -> str:
+        ending = next((ending for ending in COMPARED if self.metric.endswith(ending)), "")
+        own, metric = label(self.name, self.settings), self.metric.removesuffix(ending)
+        if self.kind == "utility":
+            words = label(metric, self.settings)
+        else:
+            words = own if metric == self.name else f"{'AUC' if metric == 'auc' else metric} of {own}"
+        return f"{words}{COMPARED.get(ending, '')}{f', {self.slice}' if self.slice else ''}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Spot:
+    """One method at one point: its rows at the last epoch."""
+
+    entry: PointEntry
+    configuration: Configuration
+    rows: Mapping[Measure, Row]
+    parameters: float | None
+
+
+class Picture(NamedTuple):
+    """One axis. `figures` has one for each measure and, within it, for each place; None where nothing can be drawn."""
+
+    name: str
+    title: str
+    measures: list[str]
+    places: list[str]
+    figures: list[Figure | None]
+
+
+def spots_of(results: VariedResults) -> list[Spot]:
+    """Every method of every point that has results, the untuned model among them."""
+    varied = {axis.path for axis in results.manifest.axes}
+    return [spot for entry, of_point in results.done() for spot in _spots(entry, Summary(of_point), varied)]
+
+
+def _spots(entry: PointEntry, summary: Summary, varied: Set[str]) -> Iterator[Spot]:
+    controls = {attack.name for attack in summary.results.evidence.controls}
+    known: dict[tuple[object, ...], dict[Measure, Row]] = {}
+    for row in summary.results.rows:
+        if row.value is not None and row.low is not None and _is_shown(row) and row.name not in controls:
+            settings, own = _apart(row, varied)
+            key = (row.method, settings, row.privacy, row.delta, row.seed, row.epoch)
+            known.setdefault(key, {})[Measure(row.kind, row.name, own, row.metric, row.slice)] = row
+    for one in summary.findings:
+        of = one.configuration
+        seed = of.done[0].seed if len(of.done) == 1 else None
+        found = known.get((of.method, of.settings, of.privacy, of.delta, seed, one.epoch), {})
+        yield Spot(entry, of, found, one.cost.get("total_parameters"))
+
+
+def _is_shown(row: Row) -> bool:
+    """Whether a row says what one method came to, and not how it compares with another."""
+    if row.kind == "membership":
+        return row.metric == "auc"
+    return row.kind not in ("cost", "privacy") and not (row.kind == "utility" and "-vs-" in row.metric)
+
+
+def _apart(row: Row, varied: Set[str]) -> tuple[str, str]:
+    """The method's settings, and those of the attack or measure less what is varied: a row holds them together."""
+    merged: dict[str, Any] = json.loads(row.settings or "{}")
+    own = json.dumps(merged.pop(row.name, None) or {})
+    return canonical_json(merged) if merged else "", _held(row.name, own, varied)
+
+
+def _held(name: str, settings: str, varied: Set[str]) -> str:
+    """An attack's settings without those fields of it that the study varies."""
+    own = json.loads(settings or "{}")
+    kept = {key: value for key, value in own.items() if not varied & {f"attacks.{name}.{key}", f"utility.{name}.{key}"}}
+    return canonical_json(kept) if kept else ""
+
+
+Lines = Mapping[Spot, Configuration]
+"""The line of a picture that each spot is on, as a configuration without its privacy level's delta."""
+
+
+def lines_of(spots: Sequence[Spot], axis: AxisEntry | None = None) -> Lines:
+    """A line is a method, less the field that an axis of methods varies."""
+    points: dict[str, list[Spot]] = {}
+    for spot in spots:
+        points.setdefault(spot.entry.key, []).append(spot)
+    return {spot: line for same in points.values() for spot, line in _lines(same, axis).items()}
+
+
+def _lines(spots: Sequence[Spot], axis: AxisEntry | None) -> dict[Spot, Configuration]:
+    """Those of one point, whose labels tell its methods apart."""
+    keys = {spot: _without(spot.configuration, axis) for spot in spots}
+    names = labels_of(list(dict.fromkeys(keys.values())))
+    return {
+        spot: Configuration(method, settings, privacy, None, spot.configuration.family, names[key], ())
+        for spot, key in keys.items()
+        for method, settings, privacy, _ in (key,)
+    }
+
+
+def _without(of: Configuration, axis: AxisEntry | None) -> tuple[str, str, str, float | None]:
+    settings = json.loads(of.settings or "{}")
+    kept = {key: value for key, value in settings.items() if axis is None or not axis.of_methods or key != axis.field}
+    return of.method, canonical_json(kept) if kept else "", of.privacy, of.delta
+
+
+def look_of(results: VariedResults, spots: Sequence[Spot]) -> dict[str, Style]:
+    """A style for each line of any picture, by its label: methods look the same in all of them."""
+    found: dict[str, Configuration] = {}
+    for axis in [None, *results.manifest.axes]:
+        for line in lines_of(spots, axis).values():
+            found.setdefault(line.label, line)
+    return {one.label: style for one, style in styles(list(found.values())).items()}
+
+
+def pictures_of(results: VariedResults, spots: Sequence[Spot], look: Mapping[str, Style]) -> list[Picture]:
+    """A picture of every axis on which something stands at two values or more."""
+    measures = _measures(results, spots)
+    found = []
+    for number, axis in enumerate(results.manifest.axes):
+        on_axis = {spot: at for spot in spots if (at := _value_of(spot, axis)) is not None}
+        if len(set(on_axis.values())) < 2:
+            continue
+        lines = lines_of(list(on_axis), axis)
+        places: dict[str, dict[Spot, int]] = {}
+        for spot, at in on_axis.items():
+            places.setdefault(
+                ", ".join(f"{path} {word}" for path, word in spot.entry.words.items() if path != axis.path), {}
+            )[spot] = at
+        figures = [_figure(axis, at, lines, measure, look) for measure in measures for at in places.values()]
+        labels = [measure.label for measure in measures]
+        found.append(Picture(f"axis-{number}", f"By {axis.field}", labels, list(places), figures))
+    return found
+
+
+def _measures(results: VariedResults, spots: Sequence[Spot]) -> list[Measure]:
+    """The headline attack, what comes out of members and the first utility measure stand before all else."""
+    found = sorted(dict.fromkeys(measure for spot in spots for measure in spot.rows), key=lambda one: bool(one.slice))
+    attack = next((Summary(of_point).headline for _, of_point in results.done()), None)
+    varied = {axis.path for axis in results.manifest.axes}
+    own = _held(attack.name, attack.settings, varied) if attack else ""
+    leakage = [one for one in found if attack and one == ("membership", attack.name, own, "auc", "")]
+    out = [one for one in found if one.kind == "extraction" and "-excess-vs-" in one.metric]
+    first = [*leakage, *out[:1], *[one for one in found if one.kind == "utility"][:1]]
+    return [*first, *(one for one in found if one not in first)]
+
+
+def _value_of(spot: Spot, axis: AxisEntry) -> int | None:
+    """Which of the axis's values the method has there; None where it has none."""
+    values = [_spelt(value) for value in axis.values]
+    if not axis.of_methods:
+        return values.index(_spelt(spot.entry.values[axis.path]))
+    method = discover("method").get(spot.configuration.method)
+    if method is None or axis.field not in method.model_fields:
+        return None
+    default = method.model_fields[axis.field].get_default(call_default_factory=True)
+    value = _spelt(json.loads(spot.configuration.settings or "{}").get(axis.field, default))
+    return values.index(value) if value in values else None
+
+
+def _spelt(value: Any) -> str:
+    number = _number(value)
+    return canonical_json(value if number is None else number)
+
+
+def _number(value: Any) -> float | None:
+    """A number, or text that YAML did not take for one ('5e-5')."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+class Scale(NamedTuple):
+    """Where an axis's values stand."""
+
+    at: list[float]
+    log: bool
+    title: str
+    spread: float
+    """How far apart marks of one value stand: a factor on a logarithmic axis, else a distance."""
+
+
+def _scale(axis: AxisEntry, on_axis: Mapping[Spot, int]) -> Scale:
+    """Numbers as numbers, models by how large they are where all are known, and all else in the order written."""
+    of_model = axis.path == "model"
+    found = [_size(on_axis, at) if of_model else _number(value) for at, value in enumerate(axis.values)]
+    known = [number for number in found if number is not None]
+    if len(set(known)) < len(found):
+        return Scale([float(place) for place in range(len(found))], False, axis.field, 0.05)
+    if of_model or (min(known) > 0 and max(known) / min(known) >= WIDE):
+        return Scale(known, True, "model, by its parameters (logarithmic)" if of_model else axis.field, 1.02)
+    return Scale(known, False, axis.field, 0.012 * (max(known) - min(known)))
+
+
+def _size(on_axis: Mapping[Spot, int], at: int) -> float | None:
+    """The parameters of a model: of the method that adds fewest."""
+    return min((spot.parameters for spot, value in on_axis.items() if value == at and spot.parameters), default=None)
+
+
+def _figure(
+    axis: AxisEntry, on_axis: Mapping[Spot, int], lines: Lines, measure: Measure, look: Mapping[str, Style]
+) -> Figure | None:
+    values: dict[str, list[tuple[int, Row]]] = {}
+    for spot, at in on_axis.items():
+        if measure in spot.rows:
+            values.setdefault(lines[spot].label, []).append((at, spot.rows[measure]))
+    if not values:
+        return None
+    scale = _scale(axis, on_axis)
+    spell = rate if measure.kind == "membership" else measured
+    traces = [
+        _trace(axis, scale, name, rows, look[name], place - (len(values) - 1) / 2, spell)
+        for place, (name, rows) in enumerate(values.items())
+    ]
+    nulls = {row.null_value for rows in values.values() for _, row in rows} if measure.kind != "utility" else set()
+    layout = plain_layout(scale.title, measure.label, nulls.pop() if len(nulls) == 1 else None)
+    layout["yaxis"]["title"]["text"] = label_text(measure.label).replace(" (", "<br>(", 1)  # as high as it has room for
+    ticks = {"tickmode": "array", "tickvals": scale.at, "ticktext": list(map(label_text, axis.labels))}
+    layout["xaxis"] |= ticks | ({"type": "log"} if scale.log else {})
+    return {"data": traces, "layout": layout}
+
+
+def _trace(
+    axis: AxisEntry,
+    scale: Scale,
+    name: str,
+    values: Sequence[tuple[int, Row]],
+    style: Style,
+    shift: float,
+    spell: Callable[[float | None], str],
+) -> Figure:
+    """A line with its intervals; marks of one value stand side by side so that these can be told apart."""
+    values = sorted(values, key=lambda one: scale.at[one[0]])
+    rows, at = [row for _, row in values], [scale.at[place] for place, _ in values]
+    xs = [x * scale.spread**shift if scale.log else x + scale.spread * shift for x in at]
+    trace = marker_trace(name, [float(f"{x:.6g}") for x in xs], [row.value for row in rows], style, size=8)
+    return trace | {
+        "mode": "lines+markers",
+        "line": {"color": f"${style.colour}", "width": style.width, "dash": style.dash},
+        "error_y": error_bars(rows, style, width=2),
+        "text": [label_text(f"{axis.labels[place]}: {with_limits(row.estimate, spell)}") for place, row in values],
+        "hovertemplate": f"<b>{label_text(name)}</b><br>%{{text}}<extra></extra>",
+    }

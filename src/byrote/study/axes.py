@@ -1,0 +1,256 @@
+"""What a study varies: `vary` gives values to fields, and every combination of them is a study of its own, a point.
+
+A field of the methods (`method.r: [8, 16]`) makes no point: it multiplies the methods inside each one, so that they
+are compared on the same records. All here is done on what a person wrote, before it is checked as a study.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from byrote.registry import discover, make, nearest
+from byrote.study.elsewhere import ELSEWHERE
+from byrote.study.model import Data, Study
+from byrote.types import StudyError
+
+VARY = "vary"
+METHOD = "method."
+ROOMS = {"plants": "plant", "attacks": "attack", "utility": "utility"}
+"""Lists of a study whose components are named in a path (`plants.duplicates.copies`), and their rooms."""
+NOT_VARIED = {
+    "name": "a point is named by its values",
+    "question": "a study has one question",
+    "seeds": "give them as a list: seeds: [0, 1, 2]",
+    "methods": "give them as a list, or vary a field of theirs, as in method.r",
+    "privacy": "give the levels as a list: privacy: [none, {epsilon: 8}]",
+}
+"""What has a better way of its own."""
+FOLDER_LENGTH = 100
+
+Raw = Mapping[str, Any]
+Place = Callable[[Sequence[str]], str]
+"""Where a key of the study stands, for messages: "study.yaml, line 12"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """A field and the values that it takes."""
+
+    path: str
+    values: tuple[Any, ...]
+    labels: tuple[str, ...]
+    """The values as people read them."""
+
+    @property
+    def of_methods(self) -> bool:
+        """Whether it multiplies the methods inside a point."""
+        return self.path.startswith(METHOD)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One combination of values, and the study that it is."""
+
+    values: Mapping[str, Any]
+    words: Mapping[str, str]
+    """The values as people read them."""
+    folder: str
+    """"model=tiny-4m,epochs=3"."""
+    study: Study
+
+    @property
+    def label(self) -> str:
+        return label_of(self.words)
+
+
+@dataclass(frozen=True, slots=True)
+class VariedStudy:
+    """A study that varies something: an ordinary study for each point."""
+
+    name: str
+    question: str
+    axes: tuple[Axis, ...]
+    points: tuple[Point, ...]
+
+
+def axes_of(raw: Raw, at: Place) -> list[Axis]:
+    """The axes that a study asks for. Raises StudyError that names the key and the nearest right one."""
+    vary = raw.get(VARY)
+    if vary is None:
+        return []
+    if not isinstance(vary, Mapping):
+        raise StudyError(f"{at([VARY])}: vary: must be a mapping of fields to lists of values, not {vary!r}")
+    return [_axis(raw, str(path), values, at([VARY, str(path)])) for path, values in vary.items()]
+
+
+def _axis(raw: Raw, path: str, values: Any, place: str) -> Axis:
+    if problem := _cannot_vary(raw, path):
+        raise StudyError(f"{place}: vary: {problem}")
+    if not isinstance(values, list) or not values:
+        raise StudyError(f"{place}: vary.{path}: must be a list of values; got {values!r}")
+    if path == "data" and (wrong := [value for value in values if not isinstance(value, Mapping)]):
+        raise StudyError(
+            f"{place}: vary.data: each value is a mapping that is laid over data, such as {{source: more.csv}}; "
+            f"got {wrong[0]!r}"
+        )
+    spelt = [json.dumps(value, sort_keys=True, default=str) for value in values]
+    if twice := [value for value, count in Counter(spelt).items() if count > 1]:
+        raise StudyError(f"{place}: vary.{path}: {twice[0]} stands twice")
+    labels = [_words(value) for value in values]
+    return Axis(path, tuple(values), tuple(labels if len(set(labels)) == len(labels) else spelt))
+
+
+def _cannot_vary(raw: Raw, path: str) -> str:
+    """Why nothing of a study can be varied by this path; empty where it can."""
+    first, _, rest = path.partition(".")
+    if path in NOT_VARIED:
+        return f"{path} cannot be varied: {NOT_VARIED[path]}"
+    if (first == "data" and rest in Data.model_fields) or path in Study.model_fields:
+        return ""
+    if first in ROOMS and rest.count(".") == 1:
+        return _unknown_part(raw, first, *rest.split("."))
+    if first == "method" and rest:
+        fields = {name for spec in _specs(raw, "methods") for name in _fields("method", spec)}
+        if rest in fields or "methods" not in raw:
+            return ""
+        return f"no method of this study has the field {rest!r}.{nearest(rest, sorted(fields))}"
+    if (last := path.rpartition(".")[2]) in ELSEWHERE:
+        return f"unknown field {path!r}: byrote calls it {ELSEWHERE[last]!r}."
+    known = [name for name in Study.model_fields if name not in NOT_VARIED]
+    known += [f"data.{name}" for name in Data.model_fields]
+    said = (
+        f"unknown field {path!r}.{nearest(path, known)} A path names a field of the study, one of data (data.members)"
+    )
+    return f"{said}, of its methods (method.r), or of one plant or attack (plants.duplicates.copies)."
+
+
+def _unknown_part(raw: Raw, key: str, name: str, field: str) -> str:
+    specs = [spec for spec in _specs(raw, key) if spec.get("name") == name]
+    if not specs:
+        listed = [str(spec.get("name")) for spec in _specs(raw, key)]
+        return f"the study lists no {name!r} under {key}.{nearest(name, listed)}"
+    fields = _fields(ROOMS[key], specs[0])
+    return "" if field in fields else f"{name} has no field {field!r}.{nearest(field, fields)}"
+
+
+def _specs(raw: Raw, key: str) -> list[dict[str, Any]]:
+    """The components of a list of the study, each as a mapping with its name."""
+    written = raw.get(key) or []
+    written = written if isinstance(written, list) else [written]
+    return [dict(spec) if isinstance(spec, Mapping) else {"name": spec} for spec in written]
+
+
+def _fields(room: str, spec: Raw) -> list[str]:
+    known = discover(room).get(str(spec.get("name")))
+    return list(known.model_fields) if known is not None else []
+
+
+def label_of(words: Mapping[str, str]) -> str:
+    """A point in words: 'model tiny-4m, epochs 3'; 'all' where nothing but methods is varied."""
+    return ", ".join(f"{path} {word}" for path, word in words.items()) or "all"
+
+
+class Combination(NamedTuple):
+    """The values of a point, these in words, and what was written with them filled in."""
+
+    values: dict[str, Any]
+    words: dict[str, str]
+    raw: dict[str, Any]
+
+    @property
+    def label(self) -> str:
+        return label_of(self.words)
+
+
+def combinations(raw: Raw, axes: Sequence[Axis], at: Place) -> list[Combination]:
+    """Every point, the first axis outermost. Raises StudyError where a component does not take a value."""
+    fixed = {key: value for key, value in raw.items() if key != VARY}
+    for axis in axes:
+        if axis.of_methods and "methods" in raw:
+            fixed["methods"] = _multiplied(fixed, axis, at)
+    outer = [axis for axis in axes if not axis.of_methods]
+    found = []
+    for chosen in itertools.product(*(zip(axis.values, axis.labels, strict=True) for axis in outer)):
+        filled, values, words = fixed, dict[str, Any](), dict[str, str]()
+        for axis, (value, word) in zip(outer, chosen, strict=True):
+            filled = _filled(filled, axis.path, value, at)
+            values[axis.path], words[axis.path] = value, word
+        found.append(Combination(values, words, filled))
+    return found
+
+
+def _multiplied(raw: Raw, axis: Axis, at: Place) -> list[dict[str, Any]]:
+    """The methods, those with the field once for each of its values."""
+    field = axis.path.removeprefix(METHOD)
+    methods = []
+    for spec in _specs(raw, "methods"):
+        if field in _fields("method", spec):
+            methods += [_checked("method", {**spec, field: value}, axis.path, at) for value in axis.values]
+        else:
+            methods.append(spec)
+    return methods
+
+
+def _checked(room: str, spec: dict[str, Any], path: str, at: Place) -> dict[str, Any]:
+    try:
+        make(room, spec)
+    except StudyError as error:
+        raise StudyError(f"{at([VARY, path])}: vary.{path}: {error}") from None
+    return spec
+
+
+def _filled(raw: Raw, path: str, value: Any, at: Place) -> dict[str, Any]:
+    """The study with one field set."""
+    key, _, rest = path.partition(".")
+    if key in ROOMS and rest:
+        name, _, field = rest.partition(".")
+        specs = [
+            _checked(ROOMS[key], {**spec, field: value}, path, at) if spec.get("name") == name else spec
+            for spec in _specs(raw, key)
+        ]
+        return {**raw, key: specs}
+    if key == "data":
+        data = raw.get("data")
+        over = {rest: value} if rest else value
+        return {**raw, "data": {**data, **over} if isinstance(data, Mapping) else over}
+    return {**raw, key: value}
+
+
+def folders_of(points: Sequence[Combination]) -> list[str]:
+    """A folder's name for each point, which hangs on its own values alone: 'model=tiny-4m,epochs=3'."""
+    names = [
+        ",".join(f"{path}={_plain(word)}" for path, word in point.words.items())[:FOLDER_LENGTH] or "all"
+        for point in points
+    ]
+    alike = Counter(name.casefold() for name in names)  # as some file systems see them
+    return [
+        name if alike[name.casefold()] == 1 else f"{name[: FOLDER_LENGTH - 9]}-{_hash(point.label)}"
+        for name, point in zip(names, points, strict=True)
+    ]
+
+
+def _plain(label: str) -> str:
+    return re.sub(r"[^\w.+-]+", "-", label, flags=re.ASCII).strip("-.") or "-"
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _words(value: Any) -> str:
+    """A value as people read it: 'tiny' of 'builtin:tiny', 'aws-commands' of a mapping with that source."""
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "none"}[value]
+    if isinstance(value, Mapping):
+        parts = [_words(part) if key == "source" else f"{key} {_words(part)}" for key, part in value.items()]
+        return ", ".join(parts) or "{}"
+    if isinstance(value, list):
+        return "/".join(map(_words, value)) or "[]"
+    return f"{value:g}" if isinstance(value, float) else str(value).removeprefix("builtin:")
