@@ -60,6 +60,8 @@ def test_an_attribute_is_recalled_where_what_is_written_begins_with_it() -> None
     assert recall(RECORD, "  ann\n LEE", "12 35") == (0.5,)
     assert recall(RECORD, "Ann Leeward", "it is 12 34") == (0.0,)
     assert recall(RECORD, "", "") == (0.0,)
+    last = replace(RECORD, text="name Ann Lee", attributes=RECORD.attributes[:1])
+    assert recall(last, "Ann Leeward") == (1.0,)  # the record ends there: whatever follows is no part of it
     short = recall(RECORD, "Ann", "12 34", ended=False)
     assert short == "an attribute is longer than the 3 tokens that the model wrote"
     assert recall(RECORD, "Bob", "12 34", ended=False) == (0.5,)

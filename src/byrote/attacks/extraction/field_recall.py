@@ -53,15 +53,19 @@ class FieldRecall(ExtractionMeasure):
         if len(evidence.continuations) != len(asked):
             raise Unscorable("the model was not asked to go on from it")
         said = zip(asked, evidence.continuations, strict=True)
-        return (sum(self._recalls(value, one) for (value, _), one in said) / len(asked),)
+        text = evidence.record.text
+        return (sum(self._recalls(value, text.partition(value)[2], one) for (value, _), one in said) / len(asked),)
 
-    def _recalls(self, value: str, said: Generation) -> bool:
-        """Whether a text begins with a value. Raises Unscorable where the model could not have written it all."""
+    def _recalls(self, value: str, after: str, said: Generation) -> bool:
+        """Whether a text begins with a value, after which the record has `after`. Raises Unscorable where the model
+        could not have written it all.
+        """
         if said.reason:
             raise Unscorable(said.reason)
         wanted, written = normalise(value), normalise(said.text)
         if written.startswith(wanted):
-            return not written[len(wanted) : len(wanted) + 1].isalnum()  # 4 8 1 is not recalled where it writes 4 8 15
+            goes_on = written[len(wanted) : len(wanted) + 1].isalnum()  # Ann Leeward is not Ann Lee
+            return not goes_on or after[:1].isalnum() or not after  # of what follows the end nothing was learned
         if written and not said.ended and wanted.startswith(written):
             raise Unscorable(f"an attribute is longer than the {len(said.tokens)} tokens that the model wrote")
         return False
