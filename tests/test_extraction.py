@@ -337,3 +337,38 @@ def test_every_extraction_measure_says_what_it_is() -> None:
         measure = kind()
         assert measure.kind == "extraction" and measure.metrics and measure.access and measure.paper()
         assert set(measure.metrics.values()) <= {"share", "mean"}
+
+
+# --- what is written, beside what truly follows ------------------------------------------------------
+
+
+def wrote(said: str, truth: str) -> Evidence:
+    from byrote.types import Generation
+
+    return one([0] * 3, continuations=(Generation(said, (1,), False),), given=("",), follows=(truth,), rests=(truth,))
+
+
+def test_near_verbatim_counts_what_a_reader_would_call_the_same() -> None:
+    from byrote.attacks.extraction.near_verbatim import NearVerbatim
+
+    truth = "the quick brown fox jumps over the lazy dog and then it sleeps in the warm afternoon sun"
+    off = truth.replace("lazy", "lame")  # two letters of 88
+    texts = (truth, off, truth[: len(truth) // 2], "", "rain fell on the harbour", f"  {truth}\n")
+    found = numbers(NearVerbatim(), *(wrote(said, truth) for said in texts))
+    near, bleu_above, similarity, bleu, rouge = (list(column) for column in zip(*found, strict=True))
+    assert near == [1, 1, 0, 0, 0, 1] and bleu_above == [1, 1, 0, 0, 0, 1]
+    assert similarity[:2] == [1, pytest.approx(1 - 2 / len(truth))] and similarity[3] == bleu[3] == rouge[3] == 0
+    assert similarity[2] == pytest.approx(0.5, abs=0.02) and rouge[0] == pytest.approx(1)
+    assert rouge[0] > rouge[1] > rouge[2] > rouge[4]
+    assert numbers(NearVerbatim(edit_distance=0.0), wrote(off, truth))[0][0] == 0.0
+    assert "nothing of it follows" in numbers(NearVerbatim(), wrote("words", " "))[0]
+
+
+def test_longest_common_is_by_the_length_of_what_truly_follows() -> None:
+    from byrote.attacks.extraction.longest_common import LongestCommon
+
+    (found,) = numbers(LongestCommon(), wrote("xx abc yy def", "abc def"))
+    assert found == (pytest.approx(4 / 7), 1.0, 1.0)  # " def"; all of it in order; both words
+    assert numbers(LongestCommon(), wrote("", "abc def")) == [(0.0, 0.0, 0.0)]
+    long = "word " * 200_000
+    assert numbers(LongestCommon(), wrote(long, "word word other")) == [(10 / 15, pytest.approx(12 / 15), 2 / 3)]

@@ -19,7 +19,7 @@ class LongestCommon(WrittenMeasure):
     words that both have in the same order, each as a share of what truly follows. Any two texts share some of each, the
     subsequence of characters above all.
 
-    Lin 2004, "ROUGE: a package for automatic evaluation of summaries" (the words' subsequence).
+    Karamolegkou et al. 2023, "Copyright violations and large language models", arXiv 2310.13771.
     """
 
     metrics: ClassVar[Mapping[str, Form]] = {"substring": "mean", "subsequence": "mean", "words": "mean"}
