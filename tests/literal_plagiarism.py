@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from byrote.attacks.extraction.plagiarism.settings import Matching
-from byrote.attacks.extraction.plagiarism.words import Found, sentence_ends, words_of
+from byrote.attacks.extraction.plagiarism.words import Word, sentence_ends, spellings_of, word_of
 
 Bag = dict[str, float]
 Span = tuple[int, int]
@@ -21,12 +21,20 @@ Block = tuple[tuple[int, int], tuple[int, int]]
 
 
 @dataclass
+class Found:
+    """A word, and from where to where it stands in the text."""
+
+    word: Word
+    start: int
+    end: int
+
+
+@dataclass
 class Result:
     seeds: list[Seed]
     cases: list[tuple[Span, Span]]
     wide_cases: list[tuple[Span, Span]]
     is_idea: bool
-    verbatim: bool
 
 
 def align(generation: str, source: str, settings: Matching, sources: Sequence[str] = ()) -> Result:
@@ -57,24 +65,32 @@ def align(generation: str, source: str, settings: Matching, sources: Sequence[st
         is_idea = learned != 0 and learned >= settings.idea_ratio * said
     else:
         is_idea = said != 0 and said >= settings.idea_ratio * learned
-    verbatim = longest_run(generation, source) > settings.verbatim_minlen
-    return Result(found, results[0], results[1], is_idea, verbatim)
+    return Result(found, results[0], results[1], is_idea)
 
 
 def classify(generation: str, sources: Sequence[str], settings: Matching) -> str:
     """Against every source."""
-    results = [align(generation, source, settings, sources) for source in sources]
-    if any(result.verbatim for result in results):
+    if any(longest_run(generation, source) > settings.verbatim_minlen for source in sources):
         return "verbatim"
+    results = [align(generation, source, settings, sources) for source in sources]
     if any(result.is_idea for result in results):
         return "idea"
     return "paraphrase" if any(result.cases for result in results) else "none"
 
 
+def words_of(text: str) -> list[Found]:
+    found = []
+    for spelling, start in zip(*spellings_of(text), strict=True):
+        word = word_of(spelling)
+        if word is not None:
+            found.append(Found(word, start, start + len(spelling)))
+    return found
+
+
 def sentences(text: str, least: int) -> tuple[list[Bag], list[Span]]:
     """The bag of stems and the characters of each sentence; short ones joined to the next, empty ones left out."""
     bags, spans, start = [], [], 0
-    words = list(words_of(text))
+    words = words_of(text)
     for end in sentence_ends(text):
         stems = Counter(one.word.stem for one in words if start <= one.start < end and one.word.stem is not None)
         if stems:
@@ -193,7 +209,7 @@ def quality(block: Block, other: Block, ours: list[Bag], theirs: list[Bag]) -> f
 
 def longest_run(a: str, b: str) -> int:
     """Characters of the longest run of words that both texts have, by dynamic programming over all pairs of words."""
-    ours, theirs = list(words_of(a)), list(words_of(b))
+    ours, theirs = words_of(a), words_of(b)
     return max((characters(ours[start:end]) for start, end in common_runs(ours, theirs)), default=0)
 
 

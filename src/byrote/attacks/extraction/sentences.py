@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from byrote.attacks.base import Embed
+from byrote.attacks.extraction.plagiarism.words import sentence_ends
 from byrote.types import Floats
 
 LEAST_WORDS = 3
@@ -28,13 +29,12 @@ def sentences_of(text: str, least: int = LEAST_WORDS) -> list[str]:
 
     One of fewer than `least` words is joined to the next. Where the last one is, it is left out, unless it is all.
     """
-    import sentencex
-
+    text = text.encode("utf-8", "replace").decode()  # no encoder takes half of a surrogate pair
+    ends = sentence_ends(text)
     found: list[str] = []
     begun = ""
-    # The splitter cannot take half of a surrogate pair.
-    for piece in sentencex.segment("en", text.encode("utf-8", "replace").decode()):
-        begun += piece
+    for start, end in zip([0, *ends], ends, strict=False):
+        begun += text[start:end]
         if _words(begun, least) >= least:
             found.append(begun.strip())
             begun = ""

@@ -64,19 +64,24 @@ def extend(pair: Pair, gaps: tuple[int, int], settings: Matching) -> list[Block]
     """
     least, sizes = (settings.susp_gap_least, settings.src_gap_least), (settings.susp_size, settings.src_size)
     blocks: list[Block] = []
-    known: dict[Block, float] = {}
     todo = [(cluster, gaps) for cluster in clusters(pair.seeds, gaps, sizes)]
     while todo:
         cluster, (gap, their_gap) = todo.pop()
         block = Block(bounds(cluster[:, 0]), bounds(cluster[:, 1]))
-        if block not in known:
-            known[block] = pair.cosine(block.generated, block.training)
-        if known[block] > settings.th3:
+        if pair.cosine(block.generated, block.training) > settings.th3:
             blocks.append(block)
-        elif gap > least[0] and their_gap > least[1]:
-            lower = (gap - 1, their_gap - 1)
+            continue
+        # Gaps that are still as wide as the widest one in the block leave it as it is: those are passed over.
+        less = 1 + max(0, min(gap - widest(cluster[:, 0]), their_gap - widest(cluster[:, 1])))
+        if less <= min(gap - least[0], their_gap - least[1]):
+            lower = (gap - less, their_gap - less)
             todo += [(part, lower) for part in clusters(cluster, lower, sizes)]
     return sorted(blocks)
+
+
+def widest(places: Ints) -> int:
+    """The most sentences between one place and the next."""
+    return int(np.diff(np.sort(places)).max(initial=1)) - 1
 
 
 def bounds(places: Ints) -> tuple[int, int]:
@@ -94,6 +99,9 @@ def clusters(seeds: Ints, gaps: tuple[int, int], sizes: tuple[int, int]) -> list
     todo = [(seeds, 0, False)]
     while todo:
         part, side, was_split = todo.pop()
+        if len(part) == 1:
+            done += [part] if max(sizes) == 1 else []
+            continue
         order = part[np.argsort(part[:, side], kind="stable")]
         steps = np.diff(order[:, side])
         pieces = np.split(order, np.flatnonzero(steps > gaps[side] + 1) + 1)

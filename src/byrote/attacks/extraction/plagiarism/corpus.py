@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from byrote.attacks.extraction.plagiarism.cases import Case, as_spans, cases
-from byrote.attacks.extraction.plagiarism.documents import Bags, Document, Ints, Numbers, Span, read
+from byrote.attacks.extraction.plagiarism.documents import Bags, Document, Ints, Span, Vocabulary, read
 from byrote.attacks.extraction.plagiarism.echo import echoed, without
 from byrote.attacks.extraction.plagiarism.retrieval import Retrieval
 from byrote.attacks.extraction.plagiarism.seeds import Pair, Sources, pairs
@@ -59,12 +59,11 @@ class Corpus:
     def __init__(self, texts: Sequence[str], settings: Matching | None = None) -> None:
         self.settings = settings or Matching()
         self.texts = tuple(texts)
-        words, stems = Numbers(), Numbers()
-        self._documents = [read(text, words, stems, self.settings.min_sentlen) for text in self.texts]
-        self._words, self._stems = words.own, stems.own
-        self._sources = Sources.of(self._documents, len(stems))
+        self._vocabulary = Vocabulary()
+        self._documents = [read(text, self._vocabulary, self.settings.min_sentlen) for text in self.texts]
+        self._sources = Sources.of(self._documents, len(self._vocabulary.stems))
         self._runs = Runs(self._documents, self.settings.verbatim_minlen)
-        self._retrieval = Retrieval(self._documents, self._words)
+        self._retrieval = Retrieval(self._documents, self._vocabulary.words)
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -96,8 +95,7 @@ class Corpus:
         return [self._aligned(pair, document) for pair in self._pairs(bags, numbers)]
 
     def _read(self, text: str) -> tuple[Document, Bags]:
-        words, stems = Numbers(self._words), Numbers(self._stems)
-        document = read(text, words, stems, self.settings.min_sentlen)
+        document = read(text, Vocabulary(self._vocabulary), self.settings.min_sentlen)
         return document, Bags.of(document.sentence_of, document.stems, len(document.spans))
 
     def _pairs(self, bags: Bags, numbers: Ints) -> list[Pair]:

@@ -8,27 +8,59 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from byrote.attacks.extraction.plagiarism.words import sentence_ends, words_of
+from byrote.attacks.extraction.plagiarism.words import sentence_ends, spellings_of, word_of
 
 Ints = NDArray[np.int64]
 Span = tuple[int, int]
 """From where to where in the characters of a text, the second not included."""
 
 
-class Numbers:
-    """A number for each distinct string, in the order in which they come; `known` ones keep theirs."""
+class Vocabulary:
+    """Numbers for words and stems in the order in which they come, and what counts of each spelling.
 
-    def __init__(self, known: Mapping[str, int] | None = None) -> None:
-        self._known: Mapping[str, int] = known or {}
-        self.own: dict[str, int] = {}
+    One that is built on another one knows what that knows, and leaves it as it is.
+    """
 
-    def __len__(self) -> int:
-        return len(self._known) + len(self.own)
+    def __init__(self, known: Vocabulary | None = None) -> None:
+        self._known = known
+        self._known_rows: Mapping[str, int] = known._rows if known else {}
+        self._known_words: Mapping[str, int] = known.words if known else {}
+        self._known_stems: Mapping[str, int] = known.stems if known else {}
+        self._rows: dict[str, int] = {}
+        self._facts = np.zeros((64, 4), dtype=np.int64)
+        self.words: dict[str, int] = {}
+        self.stems: dict[str, int] = {}
 
-    def of(self, strings: Iterable[str]) -> list[int]:
-        """The numbers of strings, of which new ones are given the next."""
-        known, own, first = self._known, self.own, len(self._known)
-        return [known[one] if one in known else own.setdefault(one, first + len(own)) for one in strings]
+    def facts(self, spellings: Iterable[str]) -> Ints:
+        """(W, 4): the numbers of the word and the stem of each (-1: none), and the word's length and gap."""
+        known, own, size = self._known_rows, self._rows, len(self._known_rows)
+        found = (
+            known[one] if one in known else size + (own[one] if one in own else self._add(one)) for one in spellings
+        )
+        rows = np.fromiter(found, dtype=np.int64)
+        facts = self._facts[np.maximum(rows - size, 0)]
+        if self._known is not None:
+            old = rows < size
+            facts[old] = self._known._facts[rows[old]]
+        return facts
+
+    def _add(self, spelling: str) -> int:
+        """A new row for a spelling that is not known."""
+        row = self._rows[spelling] = len(self._rows)
+        if row == len(self._facts):
+            self._facts = np.concatenate([self._facts, np.zeros_like(self._facts)])
+        word = word_of(spelling)
+        if word is None:
+            self._facts[row] = -1, -1, 0, 0
+        else:
+            number = _number(word.form, self._known_words, self.words)
+            stem = -1 if word.stem is None else _number(word.stem, self._known_stems, self.stems)
+            self._facts[row] = number, stem, word.length, word.gap
+        return row
+
+
+def _number(form: str, known: Mapping[str, int], own: dict[str, int]) -> int:
+    return known[form] if form in known else own.setdefault(form, len(known) + len(own))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,28 +87,29 @@ class Document:
     """(W,) which of the S sentences a word belongs to; -1 where none of its own has a word that counts."""
 
 
-def read(text: str, words: Numbers, stems: Numbers, min_sentlen: int) -> Document:
-    """A text with its words and stems by their numbers. A sentence of fewer counted words is joined to the next."""
-    found = list(words_of(text))
-    starts = np.array([one.start for one in found], dtype=np.int64)
-    counted = np.array([one.word.stem is not None for one in found], dtype=bool)
-    stem_numbers = np.full(len(found), -1, dtype=np.int64)
-    stem_numbers[counted] = stems.of(one.word.stem for one in found if one.word.stem is not None)
+def read(text: str, vocabulary: Vocabulary, min_sentlen: int) -> Document:
+    """A text with the numbers of its words and stems. A sentence of fewer counted words is joined to the next."""
+    spellings, begins = spellings_of(text)
+    facts = vocabulary.facts(spellings)
+    is_word = facts[:, 0] >= 0
+    words, stems, lengths, gaps = facts[is_word].T
+    starts = np.array(begins, dtype=np.int64)[is_word]
+    sizes = np.array([len(one) for one in spellings], dtype=np.int64)[is_word]
     ends = sentence_ends(text)
     marked_of = np.searchsorted(np.array(ends, dtype=np.int64), starts, side="right")
-    joined = join_short(np.bincount(marked_of[counted], minlength=len(ends)), min_sentlen)
+    joined = join_short(np.bincount(marked_of[stems >= 0], minlength=len(ends)), min_sentlen)
     spans = [trimmed(text, ends[first - 1] if first else 0, ends[last]) for first, last in joined]
     sentence_of_marked = np.full(len(ends), -1, dtype=np.int64)
     for number, (first, last) in enumerate(joined):
         sentence_of_marked[first : last + 1] = number
     return Document(
-        words=np.array(words.of(one.word.form for one in found), dtype=np.int64),
+        words=words,
         starts=starts,
-        ends=np.array([one.end for one in found], dtype=np.int64),
-        lengths=np.array([one.word.length + one.word.gap for one in found], dtype=np.int64),
-        gaps=np.array([one.word.gap for one in found], dtype=np.int64),
-        stems=stem_numbers,
-        marked=np.unique(np.append(np.searchsorted(marked_of, np.arange(len(ends))), len(found))),
+        ends=starts + sizes,
+        lengths=lengths + gaps,
+        gaps=gaps,
+        stems=stems,
+        marked=np.unique(np.append(np.searchsorted(marked_of, np.arange(len(ends))), len(starts))),
         spans=np.array(spans, dtype=np.int64).reshape(-1, 2),
         sentence_of=sentence_of_marked[marked_of],
     )

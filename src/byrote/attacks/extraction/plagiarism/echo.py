@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from byrote.attacks.extraction.plagiarism.documents import Document, Numbers, Span, read
+from byrote.attacks.extraction.plagiarism.documents import Document, Span, Vocabulary, read
 from byrote.attacks.extraction.rolling import Rolling
 
 RUN = 8
@@ -18,8 +18,8 @@ def echoed(generation: str, prompt: str) -> tuple[Span, ...]:
 
     A sentence is repeated where it is one of the prompt's, and has at least three words.
     """
-    words, stems = Numbers(), Numbers()
-    said, asked = read(generation, words, stems, 1), read(prompt, words, stems, 1)
+    vocabulary = Vocabulary()
+    said, asked = read(generation, vocabulary, 1), read(prompt, vocabulary, 1)
     repeated = np.zeros(len(said.words) + 1, dtype=np.int64)
     runs, sentences = repeated_runs(said, asked), repeated_sentences(said, asked)
     for low, high in (*runs, *sentences):

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 Floats = NDArray[np.float64]
-BLOCK = 1 << 24
-"""Pairs of sentences that are compared at once: the product of more would not fit memory."""
+BLOCK = 1 << 22
+"""Pairs of sentences, or of a stem and a text, that are held at once: more would not fit memory."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,6 +27,8 @@ class Sources:
     bags: Bags
     sentence: Ints
     """(D + 1,) the first sentence of each text, and their number."""
+    same_text: Ints
+    """(L,) for each entry of the bags, how many sentences of the same text have its stem."""
     text: Ints
     """(D + 1,) where in the next two the stems of each text begin, and their length."""
     text_stems: Ints
@@ -50,10 +52,11 @@ class Sources:
             int(sentence[-1]),
         )
         text_of = np.repeat(np.arange(len(documents)), np.diff(sentence))[bags.rows]
-        keys, counts = np.unique(text_of * max(stems, 1) + bags.stems, return_counts=True)
+        keys, inverse, counts = np.unique(text_of * max(stems, 1) + bags.stems, return_inverse=True, return_counts=True)
         return cls(
             bags=bags,
             sentence=sentence,
+            same_text=counts[inverse],
             text=np.searchsorted(keys, np.arange(len(documents) + 1) * max(stems, 1)),
             text_stems=keys % max(stems, 1),
             text_counts=counts,
@@ -124,76 +127,111 @@ def pairs(bags: Bags, sources: Sources, numbers: Ints, settings: Matching) -> li
     weights above th1. The weight of a stem is its count times log(N / df), natural: of N sentences df have it, both
     counted over what `settings.idf` says.
     """
-    low, high = sources.sentence[numbers], sources.sentence[numbers + 1]
-    rows, places, columns = alike(bags, sources.bags, low, high, settings.th2)
-    order = np.argsort(places, kind="stable")
-    bounds = np.searchsorted(places[order], np.arange(len(numbers) + 1))
-    ours = np.bincount(bags.stems, minlength=len(sources.all_texts))
-    found = []
-    for place in np.flatnonzero(np.diff(bounds)).tolist():
-        here = order[bounds[place] : bounds[place + 1]]
-        generated, training = weighted(bags, ours, sources, int(numbers[place]), settings.idf)
-        a = generated.units(0, len(generated.first) - 2, generated.stems, len(ours))
-        b = training.units(0, len(training.first) - 2, training.stems, len(ours))
-        cosines = np.asarray(a[rows[here]].multiply(b[columns[here]]).sum(axis=1)).ravel()
-        seeds = np.stack([rows[here], columns[here]], axis=1)[cosines > settings.th1]
-        if len(seeds):
-            found.append(Pair(int(numbers[place]), generated, training, seeds))
-    return found
+    if len(bags.first) == 1:
+        return []
+    numbers = numbers[sources.sentence[numbers + 1] > sources.sentence[numbers]]
+    step = max(1, BLOCK // len(bags.stems))
+    chunks = (numbers[start : start + step] for start in range(0, len(numbers), step))
+    return [pair for chunk in chunks for pair in Candidates(bags, sources, chunk, settings.idf).pairs(settings)]
 
 
-def alike(bags: Bags, training: Bags, low: Ints, high: Ints, th2: float) -> tuple[Ints, Ints, Ints]:
-    """Pairs of sentences whose Dice coefficient of stem sets lies above th2, by one sparse product.
+class Candidates:
+    """A generated text of S sentences with U distinct stems beside C training texts, compared all at once."""
 
-    Compared are those of `bags` with those of `training` in the ranges from `low` to `high`. Given are the row in the
-    one, the range, and the row within the range.
-    """
-    from scipy.sparse import csr_array
+    def __init__(self, bags: Bags, sources: Sources, numbers: Ints, idf: str) -> None:
+        self.bags, self.numbers = bags, numbers
+        self.low, self.high = sources.sentence[numbers], sources.sentence[numbers + 1]
+        self.rows = spread(self.low, self.high)
+        """The sentences of all C texts, one text after the other."""
+        self.row_first = np.concatenate([[0], np.cumsum(np.diff(sources.bags.first)[self.rows])])
+        entries = spread(sources.bags.first[self.rows], sources.bags.first[self.rows + 1])
+        self.stems, self.counts = sources.bags.stems[entries], sources.bags.counts[entries]
+        self.distinct, self.columns = np.unique(bags.stems, return_inverse=True)
+        """(U,), and for each entry of the bags which of these it is."""
+        column_of = np.full(max(len(sources.all_texts), int(self.distinct.max(initial=-1)) + 1), -1)
+        column_of[self.distinct] = np.arange(len(self.distinct))
+        self.their_columns = column_of[self.stems]
+        """For each of their entries which of the U stems it has; -1 where it has another."""
+        self._weigh(sources, entries, column_of, idf)
 
-    chosen = spread(low, high)
-    entries = spread(training.first[chosen], training.first[chosen + 1])
-    sizes, their_sizes = np.diff(bags.first), np.diff(training.first)[chosen]
-    width = int(max(bags.stems.max(initial=0), training.stems.max(initial=0))) + 1
-    their_first = np.concatenate([[0], np.cumsum(their_sizes)])
-    theirs = csr_array(
-        (np.ones(len(entries), np.int32), training.stems[entries], their_first), shape=(len(chosen), width)
-    )
-    ours = csr_array((np.ones(len(bags.stems), np.int32), bags.stems, bags.first), shape=(len(sizes), width))
-    step = max(1, BLOCK // max(len(chosen), 1))
-    rows, columns = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    for start in range(0, len(sizes), step):
-        common = (ours[start : start + step] @ theirs.T).tocoo()
-        row, column = common.coords[0] + start, common.coords[1]
-        dice = 2 * common.data / (sizes[row] + their_sizes[column])
-        rows.append(row[dice > th2])
-        columns.append(column[dice > th2])
-    row, column = np.concatenate(rows), np.concatenate(columns)
-    place = np.repeat(np.arange(len(low)), high - low)[column]
-    return row, place, chosen[column] - low[place]
+    def _weigh(self, sources: Sources, entries: Ints, column_of: Ints, idf: str) -> None:
+        """Sets `idf`: (C, U), and `their_idf`, one for each of their entries."""
+        ours = np.append(np.bincount(self.columns, minlength=len(self.distinct)), 0)  # the last for column -1
+        sentences = self.high - self.low if idf == "pair" else np.full(len(self.numbers), sources.sentence[-1])
+        sentences = sentences + len(self.bags.first) - 1
+        theirs = np.zeros((len(self.numbers), len(self.distinct)), dtype=np.int64)
+        if idf == "pair":
+            first, last = sources.text[self.numbers], sources.text[self.numbers + 1]
+            listed = spread(first, last)
+            column = column_of[sources.text_stems[listed]]
+            place = np.repeat(np.arange(len(self.numbers)), last - first)
+            theirs[place[column >= 0], column[column >= 0]] = sources.text_counts[listed][column >= 0]
+            same = sources.same_text[entries]
+        else:
+            known = self.distinct < len(sources.all_texts)
+            theirs[:, known] = sources.all_texts[self.distinct[known]]
+            same = sources.all_texts[self.stems]
+        text_of = np.repeat(np.repeat(np.arange(len(self.numbers)), self.high - self.low), np.diff(self.row_first))
+        self.idf = np.log(sentences[:, None] / (theirs + ours[:-1]))
+        self.their_idf = np.log(sentences[text_of] / (same + ours[self.their_columns]))
+        if idf == "none":
+            self.idf, self.their_idf = np.ones_like(self.idf), np.ones_like(self.their_idf)
 
+    def pairs(self, settings: Matching) -> list[Pair]:
+        """Those with seeds."""
+        row, column = self.seeds(settings)
+        place = np.repeat(np.arange(len(self.numbers)), self.high - self.low)[column]
+        order = np.argsort(place, kind="stable")
+        bounds = np.searchsorted(place[order], np.arange(len(self.numbers) + 1))
+        begins = np.concatenate([[0], np.cumsum(self.high - self.low)])
+        found = []
+        for at in np.flatnonzero(np.diff(bounds)).tolist():
+            here = order[bounds[at] : bounds[at + 1]]
+            first = self.row_first[begins[at] : begins[at + 1] + 1]
+            entries = slice(first[0], first[-1])
+            generated = Weighted(self.bags.first, self.bags.stems, self.bags.counts * self.idf[at, self.columns])
+            weights = self.counts[entries] * self.their_idf[entries]
+            training = Weighted(first - first[0], self.stems[entries], weights)
+            seeds = np.stack([row[here], column[here] - begins[at]], axis=1)
+            found.append(Pair(int(self.numbers[at]), generated, training, seeds))
+        return found
 
-def weighted(bags: Bags, ours: Ints, sources: Sources, number: int, idf: str) -> tuple[Weighted, Weighted]:
-    """The generated text and one training text with the weights of their comparison; `ours`: (V',) df in `bags`."""
-    low, high = sources.sentence[number], sources.sentence[number + 1]
-    first = sources.bags.first[low : high + 1]
-    entries = slice(first[0], first[-1])
-    stems = sources.bags.stems[entries]
-    theirs = np.zeros(len(ours), dtype=np.int64)
-    if idf == "pair":
-        part = slice(sources.text[number], sources.text[number + 1])
-        theirs[sources.text_stems[part]] = sources.text_counts[part]
-        sentences = int(high - low) + len(bags.first) - 1
-    else:
-        theirs[: len(sources.all_texts)] = sources.all_texts
-        sentences = int(sources.sentence[-1]) + len(bags.first) - 1
+    def seeds(self, settings: Matching) -> tuple[Ints, Ints]:
+        """The rows of seeds in the generated text, and among the sentences of all C texts."""
+        from scipy.sparse import csr_array
 
-    def weights(stems: Ints, counts: Floats) -> Floats:
-        return counts if idf == "none" else counts * np.log(sentences / (ours[stems] + theirs[stems]))
+        known = self.their_columns >= 0
+        first = np.concatenate([[0], np.cumsum(known)])[self.row_first]
+        columns, weights = self.their_columns[known], (self.counts * self.their_idf**2)[known]
+        shape = len(self.rows), len(self.distinct)
+        words = csr_array((np.ones(len(columns)), columns, first), shape=shape).T
+        theirs = csr_array((weights, columns, first), shape=shape).T
+        sizes, their_sizes = np.diff(self.bags.first), np.diff(self.row_first)
+        norms, their_norms = self._norms()
+        place = np.repeat(np.arange(len(self.numbers)), self.high - self.low)
+        found = [np.zeros((2, 0), dtype=np.int64)]
+        step = max(1, BLOCK // max(len(self.rows), 1))
+        for start in range(0, len(sizes), step):
+            block = self.bags.first[start : start + step + 1]
+            entries, shape = slice(block[0], block[-1]), (len(block) - 1, len(self.distinct))
+            parts = self.columns[entries], block - block[0]
+            common = (csr_array((np.ones(len(parts[0])), *parts), shape=shape) @ words).toarray()
+            row, column = np.nonzero(2 * common / (sizes[start : start + step, None] + their_sizes) > settings.th2)
+            dots = (csr_array((self.bags.counts[entries], *parts), shape=shape) @ theirs).toarray()[row, column]
+            both = norms[place[column], row + start] * their_norms[column]
+            cosines = np.divide(dots, both, out=np.zeros(len(dots)), where=both > 0)
+            found.append(np.stack([row + start, column])[:, cosines > settings.th1])
+        row, column = np.concatenate(found, axis=1)
+        return row, column
 
-    return (
-        Weighted(bags.first, bags.stems, weights(bags.stems, bags.counts)),
-        Weighted(first - first[0], stems, weights(stems, sources.bags.counts[entries])),
-    )
+    def _norms(self) -> tuple[Floats, Floats]:
+        """Of the generated sentences beside each text, (C, S), and of the sentences of those texts."""
+        from scipy.sparse import csr_array
+
+        shape = len(self.bags.first) - 1, len(self.distinct)
+        squares = csr_array((self.bags.counts**2, self.columns, self.bags.first), shape=shape)
+        theirs = np.add.reduceat((self.counts * self.their_idf) ** 2, self.row_first[:-1])
+        return np.sqrt((squares @ (self.idf**2).T).T), np.sqrt(theirs)
 
 
 def spread(low: Ints, high: Ints) -> Ints:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 import string
-import sys
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache, lru_cache
 from typing import NamedTuple
 
@@ -19,7 +18,7 @@ UNSPACED = (
     "\uf900-\ufaff\uff66-\uff9d\U00020000-\U0003ffff"
 )
 # Soft hyphen, joiners and the like: part of a word in which they stand, but not of its spelling.
-IGNORED = "\u00ad\u034f\u180e\u200c\u200d\u2060\ufe00-\ufe0f\ufeff"
+IGNORED = "\u00ad\u034f\u180e\u200c\u200d\u2060\ufeff" + "".join(map(chr, range(0xFE00, 0xFE10)))
 QUOTES = "\"'“”„‟‘’‚‛«»‹›「」『』《》〈〉"
 VOICED = "\uff9e\uff9f"  # half-width marks that belong to the character before
 
@@ -37,27 +36,20 @@ class Word(NamedTuple):
     """1 where a space parts it from the next word."""
 
 
-class Found(NamedTuple):
-    """A word, and from where to where it stands in the text."""
+def spellings_of(text: str) -> tuple[list[str], list[int]]:
+    """The words of a text as they are written, and from which character each stands there.
 
-    word: Word
-    start: int
-    end: int
-
-
-def words_of(text: str) -> Iterator[Found]:
-    """The words of a text. Letters, digits and underscores with their accents make words; all else lies between."""
-    for found in (_mixed() if re.search(f"[{UNSPACED}]", text) else _spaced()).finditer(text):
-        word = word_of(found[0])
-        if word is not None:
-            yield Found(word, found.start(), found.end())
+    Letters, digits and underscores with their accents make words; all else lies between.
+    """
+    within = "".join(sorted(_within() & set(text)))  # few of the thousands that there are: a class of all is slow
+    pattern = _pattern(within, re.search(f"[{UNSPACED}]", text) is not None)
+    return pattern.findall(text), [found.start() for found in pattern.finditer(text)]
 
 
-@lru_cache(maxsize=1 << 18)
 def word_of(written: str) -> Word | None:
     """What counts of a word as it is written; None where nothing does, as of a line of underscores."""
     form = unicodedata.normalize("NFKC", re.sub(f"[{IGNORED}]", "", written)).casefold()
-    form = sys.intern(unicodedata.normalize("NFKC", form).strip("_"))
+    form = unicodedata.normalize("NFKC", form).strip("_")
     if not form:
         return None
     unspaced = re.match(f"[{UNSPACED}]", form) is not None
@@ -102,18 +94,15 @@ def _stemmer() -> Callable[[str], str]:
 
 
 @cache
-def _within() -> str:
+def _within() -> frozenset[str]:
     """What belongs to the word that it stands in though Python's \\w leaves it out: accents, vowel signs, joiners."""
     marks = (chr(code) for code in range(0x20000) if unicodedata.category(chr(code)).startswith("M"))
-    return "".join(marks) + IGNORED + VOICED
+    return frozenset([*marks, *IGNORED])
 
 
-@cache
-def _spaced() -> re.Pattern[str]:
-    return re.compile(rf"[\w{_within()}]+")
-
-
-@cache
-def _mixed() -> re.Pattern[str]:
-    """The same for text with scripts without spaces; slower."""
-    return re.compile(rf"[{UNSPACED}][{_within()}]*|(?:(?![{UNSPACED}])[\w{_within()}])+")
+@lru_cache(maxsize=1024)
+def _pattern(within: str, unspaced: bool) -> re.Pattern[str]:
+    """Of a word, in text with these of the characters that are part of words, and perhaps scripts without spaces."""
+    letter = rf"(?:(?![{UNSPACED}])\w)" if unspaced else r"\w"
+    spaced = rf"{letter}+(?:[{within}]+{letter}*)*" if within else rf"{letter}+"
+    return re.compile(rf"[{UNSPACED}][{within}{VOICED}]*|{spaced}" if unspaced else spaced)
