@@ -330,6 +330,42 @@ def test_an_overfitted_model_gives_its_members_and_no_nonmember(overfitted: Path
     assert found["share-vs-nonmembers", ""].low > 0.7 and found["share-excess-vs-nonmembers", ""].low > 0.7
 
 
+def test_canaries_that_are_repeated_are_as_exposed_as_can_be_told_and_unseen_ones_not(tmp_path: Path) -> None:
+    from byrote.study import Study
+
+    planted = {
+        "name": "canaries",
+        "families": ["random-token", "format"],
+        "copies": [16],
+        "canaries": 6,
+        "controls": 60,
+    }
+    study = Study.model_validate(
+        {
+            "name": "canaries",
+            "model": "builtin:tiny",
+            "data": {"source": "builtin:aws-docs", "members": 40, "nonmembers": 20, "validation": 10, "test": 10},
+            "methods": [{"name": "full", "learning_rate": 1e-3}],
+            "plants": [planted],
+            "attacks": ["loss", "field-recall"],
+            "epochs": 4,
+            "max_length": 64,
+            "positive_control": False,
+        }
+    )
+    run(study, tmp_path)
+    rows = {
+        (row.metric, row.slice): row for row in Results.read(tmp_path).rows if row.method == "full" and row.epoch == 4
+    }
+    for family in ("canary:random-token", "canary:format"):
+        most = rows["exposure-maximum", family].value
+        assert most == pytest.approx(math.log2(61))
+        assert rows["exposure", f"{family} copies=16"].value > most - 0.5
+        assert rows["exposure", family].value == pytest.approx(1.44, abs=0.15)  # those that were never inserted
+    written = rows["recall-vs-nonmembers", "canary:random-token copies=16"]
+    assert written.low > 0.2  # the secrets are written out
+
+
 def test_every_extraction_measure_says_what_it_is() -> None:
     found = [kind for kind in discover("attack").values() if issubclass(kind, ExtractionMeasure)]
     assert len(found) >= 4
