@@ -282,6 +282,22 @@ class _Told(Progress):
         self.said.append(message)
 
 
+def test_numbers_that_another_version_made_are_left_out_with_a_word(folder: Path, tmp_path: Path) -> None:
+    import pyarrow as pa
+
+    run(study_of(folder, attacks=["loss", "extraction-strength"]), tmp_path)
+    manifest = Manifest.read(tmp_path)
+    kept = manifest.store(tmp_path).run(manifest.cells[-1].run_id)
+    name = f"extraction/{manifest.split_folders['0']}.parquet"
+    table = kept.read_table(name)
+    assert table is not None
+    wider = pa.array([[0.5, 0.5]] * len(table), pa.list_(pa.float64()))
+    place = table.column_names.index("statistics")
+    kept.write_table(name, table.set_column(place, "statistics", wider))
+    found = [row for row in extraction_rows(tmp_path).values() if row.method == "full"]
+    assert found and all(row.value is None and "another version of byrote" in row.reason for row in found)
+
+
 def test_several_lengths_of_prefix_are_several_measures(folder: Path) -> None:
     study = study_of(folder, attacks=list(FREE))
     assert [getattr(one, "prefix_tokens", None) for one in study.attacks] == [3, 5, None]

@@ -43,6 +43,9 @@ class ComesOut(NamedTuple):
     """Everything that the section says."""
 
     about: str
+    methods: list[str]
+    overview: list[ExtractionLine]
+    """Of each measure its first number, method by method, where there are several measures."""
     tables: list[ExtractionTable]
     statements: list[str]
 
@@ -54,7 +57,12 @@ def comes_out(summary: Summary) -> ComesOut | None:
         return None
     index = SlicedIndex(summary, "extraction")
     tables = [_table(summary, index, measure) for measure in measures]
-    return ComesOut(ABOUT, tables, _within(summary, index))
+    overview = [
+        ExtractionLine(f"{measure.label}: {_first(measure)}", [_excess(index, one, measure) for one in summary.tuned])
+        for measure in measures
+    ]
+    methods = [one.configuration.label for one in summary.tuned]
+    return ComesOut(ABOUT, methods, overview if len(measures) > 1 else [], tables, _within(summary, index))
 
 
 def extraction_sentences(summary: Summary) -> list[str]:
@@ -82,6 +90,13 @@ def beyond(index: SlicedIndex, one: Finding, measure: Extraction) -> Row | None:
     """Members less nonmembers by its first number, beyond the untuned model's difference where there is one."""
     metrics = (f"{_first(measure)}-excess-vs-{NONMEMBERS}", f"{_first(measure)}-vs-{NONMEMBERS}")
     return next((row for metric in metrics if (row := index.get(one, measure, metric, "")) is not None), None)
+
+
+def _excess(index: SlicedIndex, one: Finding, measure: Extraction) -> Value:
+    row = beyond(index, one, measure)
+    if row is None or row.value is None:
+        return Value(ABSENT, (row.reason,) if row is not None and row.reason else ())
+    return Value(signed(row.value), tuple(filter(None, [limits(row.estimate, signed)])))
 
 
 def _table(summary: Summary, index: SlicedIndex, measure: Extraction) -> ExtractionTable:
@@ -124,7 +139,8 @@ def _all(index: SlicedIndex, one: Finding, measure: Extraction, metric: str) -> 
                 None,
                 [
                     limits(between.estimate, signed),
-                    f"members {rate(members.value)}, nonmembers {rate(nonmembers.value)}",
+                    f"members {rate(members.value)}",
+                    f"nonmembers {rate(nonmembers.value)}",
                 ],
             )
         ),
@@ -132,14 +148,13 @@ def _all(index: SlicedIndex, one: Finding, measure: Extraction, metric: str) -> 
 
 
 def _part(index: SlicedIndex, one: Finding, measure: Extraction, slice_: str) -> Value:
-    """What comes out of one slice's members; that of canaries never trained on, and the untuned model's, in small."""
+    """What comes out of one slice's members; in small that of canaries never trained on."""
     row = index.get(one, measure, _first(measure), slice_)
     if row is None or row.value is None:
         return Value(ABSENT, (row.reason,) if row is not None and row.reason else ())
-    null = None if row.null_value is None else f"untuned {rate(row.null_value)}"
     controls = index.get(one, measure, _first(measure), f"{slice_} {NONMEMBERS}")
     beside = None if controls is None or controls.value is None else f"controls {rate(controls.value)}"
-    return Value(rate(row.value), tuple(filter(None, [limits(row.estimate, rate), beside, null])))
+    return Value(rate(row.value), tuple(filter(None, [limits(row.estimate, rate), beside])))
 
 
 def _within(summary: Summary, index: SlicedIndex) -> list[str]:

@@ -22,6 +22,7 @@ from byrote.store import Cell
 from byrote.types import Estimate, Floats, family_of
 
 NONMEMBERS = "nonmembers"
+UNMEASURED = "not measured at this epoch, or by another version of byrote: run the study again"
 
 
 class _Side(NamedTuple):
@@ -42,9 +43,7 @@ def extraction_rows(evidence: Evidence, cell: Cell) -> Iterator[Row]:
             column = column_of(evidence, cell.run_id, cell.seed, measure, epoch)
             if column is None:
                 blank = blank_row(evidence, cell, epoch, "extraction", measure)
-                reason = (
-                    evidence.pieces[cell.run_id].unreadable(_file(evidence, cell.seed)) or "not measured at this epoch"
-                )
+                reason = evidence.pieces[cell.run_id].unreadable(_file(evidence, cell.seed)) or UNMEASURED
                 yield replace(blank, metric=next(iter(measure.metrics)), reason=reason)
                 continue
             for slice_ in ("", *evidence.slices(cell.seed)):
@@ -121,9 +120,12 @@ def _gain(side: _Side, is_share: bool) -> Estimate:
 
 
 def column_of(evidence: Evidence, run_id: str, seed: int, measure: Extraction, epoch: int) -> Column | None:
-    """A measure's numbers by one run on the split of a seed."""
+    """A measure's numbers by one run on the split of a seed; None too where another byrote made others of it."""
     measured = evidence.pieces[run_id].extraction.get(evidence.manifest.split_folders.get(str(seed), ""), {})
-    return measured.get(Series(epoch, measure.name, measure.settings))
+    found = measured.get(Series(epoch, measure.name, measure.settings))
+    if found is None or not np.isfinite(found.values).any():
+        return found  # reasons alone
+    return found if found.values.shape[1] == len(measure.metrics) else None
 
 
 def _file(evidence: Evidence, seed: int) -> str:

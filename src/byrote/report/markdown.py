@@ -59,6 +59,12 @@ def report_markdown(results: Results) -> str:
         parts += [table_of(["method and attack", *heads_of(strength.columns)], lines)]
     if out := comes_out(summary):
         parts += ["## What comes out", out.about]
+        if out.overview:
+            lines = [[line.label, *map(cell_words, line.values)] for line in out.overview]
+            parts += [
+                "Members less nonmembers, beyond what the untuned model has:",
+                table_of(["measure", *out.methods], lines),
+            ]
         for table in out.tables:
             parts += [f"### {plain(table.title)}", plain(table.about)]
             parts += [
