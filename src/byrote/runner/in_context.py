@@ -138,7 +138,7 @@ class InContextRun(MethodRun):
             context = self.contexts[one.demonstrations[0].id]
             stats = target.token_stats(list(texts.values()), partial(self._advance, len(found)), context)
             found |= dict(zip(texts, stats, strict=True))
-        self.keep_stats(ONCE, found, time.monotonic() - started)
+        self.keep_stats(stats_name(ONCE), found, time.monotonic() - started)
 
     def _advance(self, before: int, done: int, total: int) -> None:
         self.context.progress.advance(before + done)

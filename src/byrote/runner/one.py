@@ -140,14 +140,14 @@ class Run:
             progress.check()
 
         found = target.token_stats(list(texts.values()), advance)
-        self.keep_stats(epoch, dict(zip(texts, found, strict=True)), time.monotonic() - started)
+        self.keep_stats(stats_name(epoch), dict(zip(texts, found, strict=True)), time.monotonic() - started)
 
-    def keep_stats(self, epoch: int, found: Mapping[str, TokenStats], seconds: float) -> None:
-        """Put what a pass of so many seconds found beside what is on disk."""
-        table = self.folder.read_table(stats_name(epoch))
+    def keep_stats(self, name: str, found: Mapping[str, TokenStats], seconds: float) -> None:
+        """Put what a pass of so many seconds found beside what is on disk, in a file of token statistics."""
+        table = self.folder.read_table(name)
         known = {} if table is None else tables.stats_from(table)
         seconds += 0.0 if table is None else tables.seconds_of(table)
-        self.folder.write_table(stats_name(epoch), tables.stats_table({**known, **found}, seconds))
+        self.folder.write_table(name, tables.stats_table({**known, **found}, seconds))
 
     def generate(
         self,

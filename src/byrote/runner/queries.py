@@ -74,11 +74,11 @@ def ensure_queries(run: Run, target: Target, epoch: int, queries: Iterable[Query
             progress.check()
 
         started = time.monotonic()
-        fitting = [query for query in part if _fits(run, target, query, context)]
+        fitting = _fitting(run, target, part, context)
         stats = target.token_stats([query.record for query in fitting], advance, context)
         found = {query.key: NO_ANSWER for query in part}
         found |= {query.key: one for query, one in zip(fitting, stats, strict=True)}
-        _keep(run, epoch, found, time.monotonic() - started)
+        run.keep_stats(queries_name(epoch), found, time.monotonic() - started)
         done += len(part)
 
 
@@ -93,16 +93,12 @@ def _parts(run: Run, target: Target, queries: Sequence[Query]) -> Iterable[tuple
             yield tokens, same[start : start + PART]
 
 
-def _fits(run: Run, target: Target, query: Query, context: Sequence[int]) -> bool:
-    """Whether the text has room behind its context; nothing of either is cut away."""
+def _fitting(run: Run, target: Target, queries: Sequence[Query], context: Sequence[int]) -> list[Query]:
+    """Those whose text has room behind its context; nothing of either is cut away."""
     limit = getattr(target.decoder.model.config, "max_position_embeddings", None)
-    if limit is None or not query.context:
-        return True
-    return len(context) + len(target.encode([query.record])[0].ids) + run.virtual_tokens <= int(limit)
-
-
-def _keep(run: Run, epoch: int, found: dict[str, TokenStats], seconds: float) -> None:
-    table = run.folder.read_table(queries_name(epoch))
-    known = {} if table is None else tables.stats_from(table)
-    seconds += 0.0 if table is None else tables.seconds_of(table)
-    run.folder.write_table(queries_name(epoch), tables.stats_table({**known, **found}, seconds))
+    if limit is None:
+        return list(queries)
+    room = int(limit) - len(context) - run.virtual_tokens
+    examples = target.encode([query.record for query in queries])
+    pairs = zip(queries, examples, strict=True)
+    return [query for query, example in pairs if not query.context or len(example.ids) <= room]

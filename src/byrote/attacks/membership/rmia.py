@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -48,7 +48,8 @@ class RMIA(PopulationShadowAttack):
     def calibrate(self, population: Sequence[Evidence]) -> Callable[[Evidence], float]:
         """The ratios of the outsiders. Raises Unscorable where none has one."""
         self.need_shadows(population)
-        logs = [found for one in population if (found := self._readable(one)) is not None]
+        outsiders = {record.id for one in population[:1] for record in one.background.outsiders}
+        logs = [found for one in population if (found := self._readable(one, outsiders)) is not None]
         usual = 0.0 if self.a is not None else _usual_factor([found for found in logs if not found.outsider])
         ratios = [self._log_ratio(found, usual) for found in logs if found.outsider]
         if not ratios:
@@ -56,7 +57,7 @@ class RMIA(PopulationShadowAttack):
         ordered, least = np.sort(ratios), math.log(self.gamma)
 
         def score(evidence: Evidence) -> float:
-            found = self._logs(evidence)
+            found = self._logs(evidence, outsiders)
             need_both_sides(len(found.seen), len(found.unseen), of_seen=0 if self.a is not None else 1)
             # The share of pairs that pass, over all z at once: log ratio(x) - log ratio(z) >= log gamma.
             passed = np.searchsorted(ordered, self._log_ratio(found) - least, "right")
@@ -64,18 +65,17 @@ class RMIA(PopulationShadowAttack):
 
         return score
 
-    def _readable(self, evidence: Evidence) -> Logs | None:
+    def _readable(self, evidence: Evidence, outsiders: Set[str]) -> Logs | None:
         try:
-            found = self._logs(evidence)
+            found = self._logs(evidence, outsiders)
         except Unscorable:
             return None
         return found if len(found.unseen) else None
 
-    def _logs(self, evidence: Evidence) -> Logs:
+    def _logs(self, evidence: Evidence, outsiders: Set[str]) -> Logs:
         by = [(is_in, likelihood(stats)) for is_in, stats in self.said(evidence)]
         seen, unseen = (np.array([log for is_in, log in by if is_in == side]) for side in (True, False))
-        outsider = any(one.id == evidence.record.id for one in evidence.background.outsiders)
-        return Logs(likelihood(evidence.target), seen, unseen, outsider)
+        return Logs(likelihood(evidence.target), seen, unseen, evidence.record.id in outsiders)
 
     def _log_ratio(self, of: Logs, usual: float = 0.0) -> float:
         """log p(x|model) - log p(x)."""
