@@ -416,6 +416,22 @@ def test_near_verbatim_counts_what_a_reader_would_call_the_same() -> None:
     assert "nothing of it follows" in numbers(NearVerbatim(), wrote("words", " "))[0]
 
 
+def test_what_is_written_may_be_drawn(folder: Path, tmp_path: Path) -> None:
+    warm = {"name": "longest-common", "prefix_tokens": 4, "max_new_tokens": 6, "do_sample": True, "temperature": 0.8}
+    with pytest.raises(ValidationError, match="need do_sample: true"):
+        study_of(folder, attacks=[warm | {"do_sample": False}])
+    study = study_of(
+        folder, attacks=["loss", warm | {"do_sample": False, "temperature": 1.0}, warm, warm | {"seed": 1}]
+    )
+    run(study, tmp_path)
+    found = {
+        key[3]: row.value
+        for key, row in extraction_rows(tmp_path).items()
+        if key[:2] == ("full", 2) and key[4] == "words"
+    }
+    assert len(found) == 3 and len(set(found.values())) == 3, found  # greedy, and two draws
+
+
 def test_longest_common_is_by_the_length_of_what_truly_follows() -> None:
     from byrote.attacks.extraction.longest_common import LongestCommon
 

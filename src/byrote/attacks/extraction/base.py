@@ -11,7 +11,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from byrote.attacks.base import NOT_FINITE, Attack, Background, Evidence, Need, need_numbers, reason_of
 from byrote.types import Decoding, Opening, Record, Unscorable, nothing_follows
@@ -112,15 +112,37 @@ class SuffixMeasure(ExtractionMeasure):
 
 
 class WrittenMeasure(ExtractionMeasure):
-    """Abstract: reads what the model writes, greedily, when it is given the beginning of a record.
+    """Abstract: reads what the model writes when it is given the beginning of a record.
 
-    That is its first `prefix_tokens` tokens; where completions are trained on, it is the prompt.
+    That is its first `prefix_tokens` tokens; where completions are trained on, it is the prompt. Decoding is greedy
+    unless `do_sample` asks for one draw, each record's by a generator of its own.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"continuations"})
     prefix_tokens: int = Field(50, ge=1, description="tokens that the model is given")
     max_new_tokens: int = Field(50, ge=1, le=100_000, description="tokens that it writes at most")
+    do_sample: bool = Field(False, description="draw each token, instead of taking the likeliest")
+    temperature: float = Field(1.0, gt=0, description="of the draws")
+    top_k: Annotated[int, Field(ge=1, description="draw among so many of the likeliest tokens")] | None = None
+    top_p: float = Field(1.0, gt=0, le=1, description="draw among those that together reach this probability")
+    seed: int = Field(0, ge=0, lt=2**32, description="of the draws")
     records: Annotated[int, Field(ge=2, description="of each side and slice; null: all")] | None = 200
+
+    @model_validator(mode="after")
+    def _nothing_drawn_greedily(self) -> WrittenMeasure:
+        if not self.do_sample and self.decoding != Decoding(self.max_new_tokens):
+            raise ValueError("temperature, top_k, top_p and seed need do_sample: true; without it decoding is greedy")
+        return self
+
+    @property
+    def decoding(self) -> Decoding:
+        """How the text is generated."""
+        return Decoding(self.max_new_tokens, self.do_sample, self.temperature, self.top_k, self.top_p, self.seed)
+
+    @property
+    def conditions(self) -> str:
+        """In words, for the report."""
+        return str(self.decoding).capitalize()
 
     @property
     def cost(self) -> str:
@@ -130,7 +152,7 @@ class WrittenMeasure(ExtractionMeasure):
     def openings(self, record: Record, background: Background) -> Sequence[Opening]:
         """The beginning of the record."""
         prefix = None if background.of == "completion" else self.prefix_tokens
-        return [Opening(record, Decoding(self.max_new_tokens), prefix)]
+        return [Opening(record, self.decoding, prefix)]
 
     def written(self, evidence: Evidence) -> tuple[str, str]:
         """What the model wrote, and what truly follows. Raises Unscorable."""
