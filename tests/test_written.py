@@ -1,0 +1,64 @@
+"""What is measured of written text, beside what truly follows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from byrote.attacks.base import Evidence
+from byrote.attacks.extraction.longest_common import LongestCommon
+from byrote.attacks.extraction.near_verbatim import NearVerbatim
+from byrote.runner.study import run
+from byrote.types import Generation
+from conftest import make_texts
+from small_study import make_folder, study_of
+from test_extraction import extraction_rows, numbers, one
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_folder(tmp_path_factory.mktemp("small"), make_texts(80, 1, 8, 20))
+
+
+def wrote(said: str, truth: str) -> Evidence:
+    return one([0] * 3, continuations=(Generation(said, (1,), False),), given=("",), follows=(truth,), rests=(truth,))
+
+
+def test_near_verbatim_counts_what_a_reader_would_call_the_same() -> None:
+    truth = "the quick brown fox jumps over the lazy dog and then it sleeps in the warm afternoon sun"
+    off = truth.replace("lazy", "lame")  # two letters of 88
+    texts = (truth, off, truth[: len(truth) // 2], "", "rain fell on the harbour", f"  {truth}\n")
+    found = numbers(NearVerbatim(), *(wrote(said, truth) for said in texts))
+    near, bleu_above, similarity, bleu, rouge = (list(column) for column in zip(*found, strict=True))
+    assert near == [1, 1, 0, 0, 0, 1] and bleu_above == [1, 1, 0, 0, 0, 1]
+    assert similarity[:2] == [1, pytest.approx(1 - 2 / len(truth))] and similarity[3] == bleu[3] == rouge[3] == 0
+    assert similarity[2] == pytest.approx(0.5, abs=0.02) and rouge[0] == pytest.approx(1)
+    assert rouge[0] > rouge[1] > rouge[2] > rouge[4]
+    assert numbers(NearVerbatim(edit_distance=0.0), wrote(off, truth))[0][0] == 0.0
+    assert "nothing of it follows" in numbers(NearVerbatim(), wrote("words", " "))[0]
+
+
+def test_what_is_written_may_be_drawn(folder: Path, tmp_path: Path) -> None:
+    warm = {"name": "longest-common", "prefix_tokens": 4, "max_new_tokens": 6, "do_sample": True, "temperature": 0.8}
+    with pytest.raises(ValidationError, match="need do_sample: true"):
+        study_of(folder, attacks=[warm | {"do_sample": False}])
+    study = study_of(
+        folder, attacks=["loss", warm | {"do_sample": False, "temperature": 1.0}, warm, warm | {"seed": 1}]
+    )
+    run(study, tmp_path)
+    found = {
+        key[3]: row.value
+        for key, row in extraction_rows(tmp_path).items()
+        if key[:2] == ("full", 2) and key[4] == "words"
+    }
+    assert len(found) == 3 and len(set(found.values())) == 3, found  # greedy, and two draws
+
+
+def test_longest_common_is_by_the_length_of_what_truly_follows() -> None:
+    (found,) = numbers(LongestCommon(), wrote("xx abc yy def", "abc def"))
+    assert found == (pytest.approx(4 / 7), 1.0, 1.0)  # " def"; all of it in order; both words
+    assert numbers(LongestCommon(), wrote("", "abc def")) == [(0.0, 0.0, 0.0)]
+    long = "word " * 200_000
+    assert numbers(LongestCommon(), wrote(long, "word word other")) == [(10 / 15, pytest.approx(12 / 15), 2 / 3)]
