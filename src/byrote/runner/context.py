@@ -24,6 +24,7 @@ from byrote.models.tuned import GivenModel
 from byrote.objectives.batching import encode
 from byrote.objectives.completion import encode_completions
 from byrote.plants.base import Plant, plant_all
+from byrote.registry import Component
 from byrote.runner import tables
 from byrote.runner.encoders import Encoders
 from byrote.runner.environment import pick_device
@@ -32,7 +33,9 @@ from byrote.runner.plant_tools import StoredTools
 from byrote.runner.progress import Progress
 from byrote.store import Locked, RunFolder, Store, identity
 from byrote.study import Study
-from byrote.study.experiment import RECIPE
+from byrote.study.experiment import RECIPE, BaseExperiment, Experiment
+from byrote.study.fields import Part
+from byrote.study.privacy import PrivacyLevel
 from byrote.types import Decoding, Opening, Query, Record, Splits, StudyError, ordinary, text_key
 from byrote.utility.generated import Generated
 
@@ -247,8 +250,24 @@ class Context:
         return bool(missing_neighbours(self._base_folder(), texts, self.neighbours_read))
 
     def _base_folder(self) -> RunFolder:
-        base = self.study.base(model=self.model.fingerprint, data=self.data.fingerprint)
-        return self.store.run(identity(base.model_dump(mode="json")))
+        return self.store.run(identity(self.base().model_dump(mode="json")))
+
+    def base(self) -> BaseExperiment:
+        """The untuned model over this data."""
+        return self.study.base(model=self.model.fingerprint, data=self.data.fingerprint)
+
+    def experiment(
+        self,
+        method: Component,
+        privacy: PrivacyLevel,
+        seed: int,
+        rate: float,
+        trains_on: Part = "members",
+        shadow: int | None = None,
+    ) -> Experiment:
+        """One training of the study, of what was loaded."""
+        loaded = {"model": self.model.fingerprint, "data": self.data.fingerprint}
+        return self.study.experiment(method, privacy, seed, rate, trains_on=trains_on, shadow=shadow, **loaded)
 
     def queries(self, seed: int) -> tuple[Query, ...]:
         """What the study's attacks ask beside the members and nonmembers of a seed, each text once."""

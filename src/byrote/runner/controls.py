@@ -58,11 +58,7 @@ def positive_control(study: StudyRun) -> Cell | None:
         method=method.name, family=method.family, settings=method.settings(), seed=seed, run_id="",
         base_run_id=study.base.id, learning_rate=rate,
     )  # fmt: skip
-    experiment = study.study.experiment(
-        method, "none", seed, rate, model=context.model.fingerprint, data=context.data.fingerprint,
-        trains_on="few members",
-    )  # fmt: skip
-    run = run_of(context, experiment, method, "positive control")
+    run = run_of(context, context.experiment(method, "none", seed, rate, "few members"), method, "positive control")
     splits = context.splits(seed)
     members, nonmembers = _few(splits)
     attacks = [one for one in study.study.attacks_of("membership") if not (one.at_the_end or one.blind)]

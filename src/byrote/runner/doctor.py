@@ -132,9 +132,7 @@ class _Cells:
     def _run(self, privacy: PrivacyLevel) -> MethodRun:
         study, context = self.context.study, self.context
         rate = study.rates(self.method)[0]
-        experiment = study.experiment(
-            self.method, privacy, study.seeds[0], rate, model=context.model.fingerprint, data=context.data.fingerprint
-        )
+        experiment = context.experiment(self.method, privacy, study.seeds[0], rate)
         return run_of(context, experiment, self.method, self.label)
 
     def _diagnosis(self, level: PrivacyLevel, number: int, model: nn.Module, target: Target) -> Diagnosis:

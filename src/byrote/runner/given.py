@@ -109,7 +109,7 @@ class TunedRun(MethodRun):
         context = self.context
         if not context.study.untuned:
             return
-        base = BaseRun(context, context.study.base(model=context.model.fingerprint, data=context.data.fingerprint))
+        base = BaseRun(context, context.base())
         ours, theirs = self.stats(ONCE), base.stats(0)
         keys = [text_key(record.text) for record in splits.all()]
         pairs = [(ours[key].log_prob, theirs[key].log_prob) for key in keys if key in ours and key in theirs]

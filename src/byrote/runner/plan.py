@@ -149,7 +149,7 @@ def _control_steps(study: Study, context: Context, speeds: dict[str, float]) -> 
     method, seed = study.control(), study.seeds[0]
     if isinstance(method, Method):
         rate = control_rate(study, method)
-        run = _run(study, context, method, "none", seed, rate, "few members")
+        run = _run(context, method, "none", seed, rate, "few members")
         per_member = speeds.get(method.name)
         seconds = None if per_member is None else per_member * run.experiment.epochs * CONTROL_MEMBERS
         label = f"{method.name} {method.settings()}".strip()
@@ -183,7 +183,7 @@ def _steps(
     while len(rates) > 1 and (rate := next_rate(trials, rates)) is not None:
         if open_ and len(trials) >= len(rates):
             break  # what lies beyond the grid is seen when the grid is done
-        run = _run(study, context, method, privacy, seed, rate, trial_part(privacy))
+        run = _run(context, method, privacy, seed, rate, trial_part(privacy))
         trials.append(_trial(run, rate))
         state = _state(run, lambda: Wanted(context.splits(seed).validation))
         open_ |= state in WAITING
@@ -194,21 +194,20 @@ def _steps(
             yield Step(label, level, seed, None, "", "to train", f"shadow {number}", shadow_seconds)
     elif not trials or any(trial.validation_loss is not None for trial in trials):
         rate = best_rate(trials) if trials else rates[0]
-        run = _run(study, context, method, privacy, seed, rate, "members")
+        run = _run(context, method, privacy, seed, rate, "members")
         state = _state(run, lambda: wanted_of(context, method, seed), lambda: context.lacks_neighbours(seed))
         yield Step(label, level, seed, rate, run.id, state, "run", None if state == "to ask" else seconds)
         for number in numbers:
-            run = _run(study, context, method, privacy, seed, rate, "members", number)
+            run = _run(context, method, privacy, seed, rate, "members", number)
             state = _state(run, lambda: Wanted(queries=[Query(record) for record in context.splits(seed).all()]))
             yield Step(label, level, seed, rate, run.id, state, f"shadow {number}", shadow_seconds)
         for null in study.nulls if study.attacks_of("poisoning") else ():
-            run = _run(study, context, method, privacy, seed, rate, TRAINING_OF[null])
+            run = _run(context, method, privacy, seed, rate, TRAINING_OF[null])
             state = _state(run, lambda: Wanted(context.mislabelled(seed)))
             yield Step(label, level, seed, rate, run.id, state, f"null {null}", seconds)
 
 
 def _run(
-    study: Study,
     context: Context,
     method: Method,
     privacy: PrivacyLevel,
@@ -217,17 +216,7 @@ def _run(
     part: Part,
     shadow: int | None = None,
 ) -> MethodRun:
-    experiment = study.experiment(
-        method,
-        privacy,
-        seed,
-        rate,
-        model=context.model.fingerprint,
-        data=context.data.fingerprint,
-        trains_on=part,
-        shadow=shadow,
-    )
-    return run_of(context, experiment, method, method.name)
+    return run_of(context, context.experiment(method, privacy, seed, rate, part, shadow), method, method.name)
 
 
 def _trial(run: MethodRun, rate: float) -> Trial:

@@ -89,7 +89,7 @@ class StudyRun:
     ) -> None:
         self.study, self.folder, self.out, self.progress = study, folder, out, progress
         self.context = Context(study, folder, store, progress, given)
-        self.base = BaseRun(self.context, study.base(model=self.context.model.fingerprint, data=self._data))
+        self.base = BaseRun(self.context, self.context.base())
         self.cells: list[Cell] = []
         self.control: Cell | None = None
         self.controls = blind_attacks() if study.attacks_of("membership") else []
@@ -97,10 +97,6 @@ class StudyRun:
         self.warned: list[str] = []
         self.beside_others = False
         """Whether other processes do cells of the same study: a run that one of them holds is no failure."""
-
-    @property
-    def _data(self) -> str:
-        return self.context.data.fingerprint
 
     def do(self, jobs: int = 1) -> Results:
         """Every cell, then the report."""
@@ -309,16 +305,7 @@ class StudyRun:
         said: str = "",
         shadow: int | None = None,
     ) -> MethodRun:
-        experiment = self.study.experiment(
-            method,
-            privacy,
-            seed,
-            rate,
-            model=self.context.model.fingerprint,
-            data=self._data,
-            trains_on=trains_on,
-            shadow=shadow,
-        )
+        experiment = self.context.experiment(method, privacy, seed, rate, trains_on, shadow)
         level = "" if privacy == "none" else f", {privacy.named()}"
         label = f"{method.name}{level}{said}"
         return run_of(
