@@ -35,8 +35,11 @@ class ExtractionTable(NamedTuple):
     about: str
     columns: list[Column]
     lines: list[ExtractionLine]
-    slices: list[Column]
-    sliced: list[ExtractionLine]
+    """Method by method; none where only slices were asked about."""
+    metric: str
+    methods: list[str]
+    slices: list[ExtractionLine]
+    """The first metric, slice by slice."""
 
 
 class ComesOut(NamedTuple):
@@ -60,9 +63,10 @@ def comes_out(summary: Summary) -> ComesOut | None:
     overview = [
         ExtractionLine(f"{measure.label}: {_first(measure)}", [_excess(index, one, measure) for one in summary.tuned])
         for measure in measures
+        if any((row := beyond(index, one, measure)) is not None and row.value is not None for one in summary.tuned)
     ]
     methods = [one.configuration.label for one in summary.tuned]
-    return ComesOut(ABOUT, methods, overview if len(measures) > 1 else [], tables, _within(summary, index))
+    return ComesOut(ABOUT, methods, overview if len(overview) > 1 else [], tables, _within(summary, index))
 
 
 def extraction_sentences(summary: Summary) -> list[str]:
@@ -104,18 +108,19 @@ def _table(summary: Summary, index: SlicedIndex, measure: Extraction) -> Extract
         dict.fromkeys(name for seed in summary.results.evidence.seeds for name in summary.results.evidence.slices(seed))
     )
     kept = [name for name in slices if any(_known(index, one, measure, name) for one in summary.findings)]
+    told = any(_known(index, one, measure, "") for one in summary.findings) or not kept
     return ExtractionTable(
         title=measure.label,
         about=". ".join(filter(None, [measure.summary, f"Needs {measure.access}", measure.conditions])) + ".",
         columns=[Column(metric, "members less nonmembers") for metric in measure.metrics],
         lines=[
             ExtractionLine(one.configuration.label, [_all(index, one, measure, metric) for metric in measure.metrics])
-            for one in summary.findings
+            for one in summary.findings if told
         ],
-        slices=[Column(name, _first(measure)) for name in kept],
-        sliced=[
-            ExtractionLine(one.configuration.label, [_part(index, one, measure, name) for name in kept])
-            for one in summary.findings
+        metric=_first(measure),
+        methods=[one.configuration.label for one in summary.findings],
+        slices=[
+            ExtractionLine(name, [_part(index, one, measure, name) for one in summary.findings]) for name in kept
         ],
     )  # fmt: skip
 

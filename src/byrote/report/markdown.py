@@ -67,14 +67,10 @@ def report_markdown(results: Results) -> str:
             ]
         for table in out.tables:
             parts += [f"### {plain(table.title)}", plain(table.about)]
-            parts += [
-                table_of(
-                    ["method", *heads_of(table.columns)], [[x.label, *map(cell_words, x.values)] for x in table.lines]
-                )
-            ]
-            if table.slices:
-                lines = [[line.label, *map(cell_words, line.values)] for line in table.sliced]
-                parts += [table_of(["method", *heads_of(table.slices)], lines)]
+            heads = ["method", *heads_of(table.columns)], [f"{table.metric} of", *table.methods]
+            for head, of in zip(heads, (table.lines, table.slices), strict=True):
+                lines = [[line.label, *map(cell_words, line.values)] for line in of]
+                parts += [table_of(head, lines) if lines else ""]
         parts += [bullets(out.statements)]
     if canaries := canary_exposure_of(summary):
         lines = [[line.label, cell_words(line.most), *map(cell_words, line.values)] for line in canaries.lines]

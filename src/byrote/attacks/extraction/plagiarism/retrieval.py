@@ -16,9 +16,12 @@ class Retrieval:
     """
 
     def __init__(self, documents: Sequence[Document], words: Mapping[str, int]) -> None:
+        import logging
+
         from bm25s import BM25
         from bm25s.stopwords import STOPWORDS_EN_PLUS
 
+        logging.getLogger("bm25s").setLevel(logging.WARNING)  # it would tell on the terminal of every index
         self._stop_words = np.array([words[word] for word in STOPWORDS_EN_PLUS if word in words], dtype=np.int64)
         self._size = len(words)
         self._index: BM25 | None = None
