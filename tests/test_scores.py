@@ -92,6 +92,21 @@ def test_stored_bytes_are_those_of_the_files_that_were_kept(folder: Path, tmp_pa
     assert lora.read_json("cost.json")["stored_bytes"] == kept > 0
 
 
+@pytest.mark.parametrize("borrowed", ["rolling", "sentences"])
+def test_what_an_attack_in_a_folder_of_its_own_borrows_is_a_part_of_it(
+    borrowed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plagiarism, real = make("attack", "plagiarism"), inspect.getsource
+    before = made_by(plagiarism)
+    mended = lambda of: real(of) + "# mended" * of.__name__.endswith(f"extraction.{borrowed}")  # noqa: E731
+    monkeypatch.setattr(inspect, "getsource", mended)
+    made_by.cache_clear()
+    try:
+        assert made_by(plagiarism) != before
+    finally:
+        made_by.cache_clear()
+
+
 def test_scores_are_made_anew_when_what_an_attack_borrows_is_mended(monkeypatch: pytest.MonkeyPatch) -> None:
     names = ("spv-mia", "neighbourhood", "ensemble", "dataset-inference", "loss", "zlib", "min-k")
     before = {name: made_by(make("attack", name)) for name in names}

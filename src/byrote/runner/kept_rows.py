@@ -30,20 +30,21 @@ def made_by(component: Component) -> str:
     """
     kinds = [kind for kind in type(component).__mro__ if issubclass(kind, Component) and kind is not Component]
     modules: dict[str, str] = {}
+    rooms = tuple({kind.__module__.rpartition(".")[0] for kind in kinds})
     for kind in kinds:
-        _sources(kind.__module__, kind.__module__.rpartition(".")[0], modules)
+        _sources(kind.__module__, rooms, modules)
     parts = [made_by(one) for one in component.parts()] if isinstance(component, Attack) else []
     code = "".join(modules[name] for name in sorted(modules))
     return identity({"code": code, "parts": parts, "settings": component.model_dump(mode="json")})
 
 
-def _sources(module: str, room: str, found: dict[str, str]) -> None:
-    """The source of a module and of what it takes from its own room, by name."""
-    if module in found or not module.startswith(room):
+def _sources(module: str, rooms: tuple[str, ...], found: dict[str, str]) -> None:
+    """The source of a module and of what it takes by name from these rooms: its own, and that of all it is built on."""
+    if module in found or not module.startswith(rooms):
         return
     found[module] = inspect.getsource(sys.modules[module])
     for value in list(vars(sys.modules[module]).values()):
-        _sources(getattr(value, "__module__", None) or "", room, found)
+        _sources(getattr(value, "__module__", None) or "", rooms, found)
 
 
 def current(
