@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,12 @@ from pydantic import ValidationError
 from byrote.attacks.base import Evidence
 from byrote.attacks.extraction.longest_common import LongestCommon
 from byrote.attacks.extraction.near_verbatim import NearVerbatim
+from byrote.runner.context import Context
+from byrote.runner.one import BaseRun
+from byrote.runner.progress import Progress
 from byrote.runner.study import run
+from byrote.runner.witness import Witness
+from byrote.store import Store
 from byrote.types import Generation
 from conftest import make_texts
 from small_study import make_folder, study_of
@@ -23,7 +29,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def wrote(said: str, truth: str) -> Evidence:
-    return one([0] * 3, continuations=(Generation(said, (1,), False),), given=("",), follows=(truth,), rests=(truth,))
+    written = Generation(said, (1,), False)
+    return one([0] * 3, continuations=(written,), given=("",), follows=(truth,), as_long=(said,), rests=(truth,))
 
 
 def test_near_verbatim_counts_what_a_reader_would_call_the_same() -> None:
@@ -38,6 +45,22 @@ def test_near_verbatim_counts_what_a_reader_would_call_the_same() -> None:
     assert rouge[0] > rouge[1] > rouge[2] > rouge[4]
     assert numbers(NearVerbatim(edit_distance=0.0), wrote(off, truth))[0][0] == 0.0
     assert "nothing of it follows" in numbers(NearVerbatim(), wrote("words", " "))[0]
+
+
+def test_what_follows_the_end_of_a_record_is_not_held_against_it(folder: Path, tmp_path: Path) -> None:
+    truth = "the quick brown fox jumps over the lazy dog"
+    knows = replace(wrote(f"{truth} and a hundred words more that no record has", truth), as_long=(truth,))
+    assert numbers(NearVerbatim(), knows)[0][:3] == (1.0, 1.0, 1.0)
+    study = study_of(folder, attacks=[{"name": "near-verbatim", "prefix_tokens": 4, "max_new_tokens": 20}])
+    run(study, tmp_path)
+    context = Context(study, Path(), Store(tmp_path / "runs"), Progress())
+    base, background = BaseRun(context, context.base()), context.background(0)
+    (measure,) = study.attacks_of("extraction")
+    for record in context.splits(0).members:
+        found = Witness(base, base, 0, background).of(measure, record)
+        ids = found.continuations[0].tokens
+        follow = len(context.tokenizer(record.text)["input_ids"]) - 4
+        assert follow < 20 and found.as_long == (context.tokenizer.decode(ids[:follow], skip_special_tokens=True),)
 
 
 def test_what_is_written_may_be_drawn(folder: Path, tmp_path: Path) -> None:

@@ -114,6 +114,9 @@ class Evidence:
     """The text that it went on from each time."""
     follows: tuple[str, ...] = ()
     """What truly follows that in the record, as many tokens as the model may write."""
+    as_long: tuple[str, ...] = ()
+    """What the model wrote, no further than as many tokens as truly follow: nothing says where a text ends that was
+    trained on whole, so a model that knows it by heart goes on."""
     rests: tuple[str, ...] = ()
     """All that truly follows it."""
     sources: int | None = None

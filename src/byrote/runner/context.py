@@ -36,7 +36,7 @@ from byrote.study import Study
 from byrote.study.experiment import RECIPE, BaseExperiment, Experiment
 from byrote.study.fields import Part
 from byrote.study.privacy import PrivacyLevel
-from byrote.types import Decoding, Opening, Query, Record, Splits, StudyError, ordinary, text_key
+from byrote.types import Decoding, Generation, Opening, Query, Record, Splits, StudyError, ordinary, text_key
 from byrote.utility.generated import Generated
 
 if TYPE_CHECKING:
@@ -66,6 +66,8 @@ class Cut(NamedTuple):
     """As many tokens of what truly follows as the model may write."""
     rest: str
     """All that truly follows."""
+    tokens: int
+    """How many `follows` has."""
 
 
 class Context:
@@ -318,8 +320,12 @@ class Context:
                 ids = encode(self.tokenizer, [record.text], self.study.max_length)[0].ids
                 before, after = self._text(ids[: opening.prefix_tokens]), ids[opening.prefix_tokens :]
                 rest = self._text(after)
-            self._cuts[key] = Cut(before, self._text(after[:most]), rest)
+            self._cuts[key] = Cut(before, self._text(after[:most]), rest, len(after[:most]))
         return self._cuts[key]
+
+    def as_long(self, said: Generation, cut: Cut) -> str:
+        """What a model wrote, no further than as many tokens as truly follow."""
+        return said.text if len(said.tokens) <= cut.tokens else self._text(said.tokens[: cut.tokens])
 
     def _ids(self, text: str) -> tuple[int, ...]:
         return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])

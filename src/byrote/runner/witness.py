@@ -121,6 +121,9 @@ class Witness:
             continuations=tuple(one for one in said if one is not None),
             given=tuple(cut.given for cut in cuts),
             follows=tuple(cut.follows for cut in cuts),
+            as_long=tuple(
+                self.run.context.as_long(one, cut) for one, cut in zip(said, cuts, strict=True) if one is not None
+            ),
             rests=tuple(cut.rest for cut in cuts),
             chances=drawn,
             gradient_norm=norm,

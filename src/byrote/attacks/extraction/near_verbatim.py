@@ -45,7 +45,8 @@ class NearVerbatim(WrittenMeasure):
         return self._measure
 
     def _measure(self, evidence: Evidence) -> tuple[float, ...]:
-        said, truth = (text.strip() for text in self.written(evidence))
+        _, truth = (text.strip() for text in self.written(evidence))
+        said = evidence.as_long[0].strip()
         distance, found = edit_distance(said, truth), bleu(said, truth)
         overlap = _rouge().score(truth, said)["rougeL"].fmeasure
         return float(distance <= self.edit_distance), float(found > self.least_bleu), 1.0 - distance, found, overlap
