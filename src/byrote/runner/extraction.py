@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -55,7 +55,7 @@ def measure_records(
             for part, least in _alike(sides):
                 asked = chosen(measure, part)
                 if missing := unknown(known, witness.epoch, measure.name, measure.settings(), asked):
-                    rows += _rows(measure, witness, missing, part, least, make(measure))
+                    rows += _rows(measure, witness, missing, part, least, make)
     return append(folder, name, rows, "measure", {"statistics": pa.list_(pa.float64())}, measures, make=make)
 
 
@@ -81,7 +81,7 @@ def _rows(
     records: Sequence[Record],
     side: Sequence[Record],
     least: int,
-    made: str,
+    make: Callable[[Component], str],
 ) -> list[dict[str, Any]]:
     """One for each of these records; all records of the side are sources, asked about or not. The smaller side has
     `least` of them.
@@ -90,6 +90,7 @@ def _rows(
     sources = [cut(one).rest for record in side for one in measure.openings(record, witness.background)]
     evidence = [replace(witness.of(measure, record), sources=least) for record in records]
     found = measure_all(measure, evidence, sources)
+    made = make(measure)  # now that it shows whether its encoder could be loaded
     return [
         {
             "epoch": witness.epoch,
