@@ -183,6 +183,14 @@ def test_virtual_tokens_enter_once(folder: Path, tmp_path: Path, call: Called) -
     assert code == 1 and "Set max_length: 58" in said
 
 
+def test_what_comes_out_needs_no_membership_attack(folder: Path, tmp_path: Path, call: Called) -> None:
+    code, *_ = call("--model", folder / "adapter", *files(folder), "--attacks", "extraction-strength",
+                    "--out", tmp_path / "out")  # fmt: skip
+    rows = [row for row in Results.read(tmp_path / "out").rows if row.metric == "strength" and not row.slice]
+    assert code == 0 and {row.method: row.n for row in rows} == {"none": 30, "tuned": 30}
+    assert all(row.value is not None for row in rows)
+
+
 def test_completions_alone_are_scored(folder: Path, tmp_path: Path, call: Called) -> None:
     rows = [{"q": " ".join(text.split()[:3]), "a": " ".join(text.split()[3:])} for text in TEXTS]
     for name, part in (("a", rows[:30]), ("b", rows[30:60])):

@@ -1,4 +1,4 @@
-"""What is measured of written text, beside what truly follows."""
+"""What is measured of written text, beside what truly follows; whose numbers stand for all records."""
 
 from __future__ import annotations
 
@@ -85,3 +85,17 @@ def test_longest_common_is_by_the_length_of_what_truly_follows() -> None:
     assert numbers(LongestCommon(), wrote("", "abc def")) == [(0.0, 0.0, 0.0)]
     long = "word " * 200_000
     assert numbers(LongestCommon(), wrote(long, "word word other")) == [(10 / 15, pytest.approx(12 / 15), 2 / 3)]
+
+
+def test_repeated_members_weigh_no_more_among_all_members_than_they_are(folder: Path, tmp_path: Path) -> None:
+    plants = [{"name": "duplicates", "copies": [3], "members": 3}]
+    measure = {"name": "k-extractable", "prefix_tokens": 1, "suffix_tokens": 1, "records": 4}
+    study = study_of(folder, plants=plants, attacks=["loss", measure], seeds=[0, 1])
+    results = run(study, tmp_path)
+    evidence = results.evidence
+    assert any(
+        "copies=3" in evidence.part(seed, "member").slices[4:] for seed in (0, 1)
+    )  # more of them are asked about
+    rows = [row for row in results.rows if row.name == "k-extractable" and row.seed is not None]
+    assert {row.n for row in rows if row.metric == "share" and row.slice in ("", "nonmembers")} == {4}
+    assert {row.n for row in rows if row.metric == "share" and row.slice == "copies=3"} == {3}

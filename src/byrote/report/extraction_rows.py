@@ -53,12 +53,15 @@ def extraction_rows(evidence: Evidence, cell: Cell) -> Iterator[Row]:
 def _rows(
     evidence: Evidence, cell: Cell, measure: Extraction, epoch: int, slice_: str, column: Column
 ) -> Iterator[Row]:
+    limits = (None if slice_ else measure.records, None if family_of(slice_) else measure.records)
     members, nonmembers = (
-        evidence.resampled(cell, evidence.part_of(cell.seed, side, slice_)) for side in ("member", "nonmember")
+        evidence.resampled(cell, evidence.part_of(cell.seed, side, slice_).first(most))
+        for side, most in zip(("member", "nonmember"), limits, strict=True)
     )
     base = None
     if cell.method != "none" and cell.base_run_id:
         base = column_of(evidence, cell.base_run_id, cell.seed, measure, 0)
+        base = base if base is not None and np.isfinite(base.values).any() else None
     blank = replace(blank_row(evidence, cell, epoch, "extraction", measure), slice=slice_)
     if reason := _why_not(column, members):
         yield replace(blank, metric=next(iter(measure.metrics)), reason=reason)

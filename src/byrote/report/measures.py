@@ -66,6 +66,8 @@ class Extraction:
     summary: str = ""
     conditions: str = ""
     """On what the numbers turn besides the model and the records."""
+    records: int | None = None
+    """Of how many the numbers of all records are: the first of each side; None: all."""
 
     @property
     def label(self) -> str:
@@ -167,6 +169,7 @@ def extractions_of(manifest: Manifest) -> list[Extraction]:
             at_the_end=bool(getattr(component, "at_the_end", False)),
             summary=component.summary(),
             conditions=str(getattr(component, "conditions", "")),
+            records=getattr(component, "records", None),
         )
         for component in found
         if component is not None and getattr(component, "kind", "") == "extraction"

@@ -99,6 +99,13 @@ class Part:
         )
         return Part(ids, groups, slices, records, tuple(compress(self.copies, keep)))
 
+    def first(self, count: int | None) -> Part:
+        """So many of its records, in the order of the draw; None: all."""
+        if count is None or count >= len(self):
+            return self
+        ids, groups, slices, records = (column[:count] for column in (self.ids, self.groups, self.slices, self.records))
+        return Part(ids, groups, slices, records, self.copies[:count])
+
     def __len__(self) -> int:
         return len(self.ids)
 
@@ -125,7 +132,8 @@ class Pieces:
     @cached_property
     def epochs(self) -> list[int]:
         """Epochs at which anything was measured, ascending."""
-        measured = {series.epoch for series in (*self.scores, *self.utility)}
+        written = [series for columns in self.extraction.values() for series in columns]
+        measured = {series.epoch for series in (*self.scores, *self.utility, *written)}
         measured |= {int(entry["epoch"]) for entry in self.training.get("validation", [])}
         return sorted(measured)
 

@@ -69,12 +69,17 @@ def measure_all(measure: ExtractionMeasure, side: Sequence[Evidence], sources: S
 
 
 def chosen(measure: ExtractionMeasure, side: Sequence[Record]) -> list[Record]:
-    """The records of one side that it asks about: the first ones of each slice. Their order is that of the draw."""
+    """The records of one side that it asks about: the first of all that the data has, and the first of each slice.
+
+    Their order is that of the draw. Numbers of all records are of the former alone, among whom each slice is as
+    frequent as it is in the data.
+    """
     taken: dict[str, int] = {}
     found = []
     for record in side:
-        taken[record.slice] = taken.get(record.slice, 0) + 1
-        if measure.records is None or taken[record.slice] <= measure.records:
+        of = {record.slice, record.family}  # the empty name stands for all that the data has
+        taken |= {name: taken.get(name, 0) + 1 for name in of}
+        if measure.records is None or min(taken[name] for name in of) <= measure.records:
             found.append(record)
     return found
 
