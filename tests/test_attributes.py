@@ -189,9 +189,7 @@ def test_what_is_repeated_is_recalled_and_inferred(
     assert inferred["full", "prior-accuracy", learned].value == pytest.approx(0.1)
     cell = next(cell for cell in results.manifest.cells if cell.method != "none")
     kept = (
-        results.manifest.store(tmp_path)
-        .run(cell.run_id)
-        .read_table(extraction_name(results.manifest.split_folders["0"]))
+        results.manifest.store(tmp_path).run(cell.run_id).read_table(extraction_name(results.manifest.extractions["0"]))
     )
     assert kept is not None
     by = {(row["measure"], row["record_id"]): row["statistics"] for row in kept.to_pylist() if row["epoch"] == 6}
@@ -257,7 +255,7 @@ def test_the_naive_attacker_ranks_alike(folder: Path, tmp_path: Path, monkeypatc
         return float(logits.gather(1, ids[0, 1:, None]).sum())
 
     base = next(cell for cell in results.manifest.cells if cell.method == "none").run_id
-    kept = results.manifest.store(tmp_path).run(base).read_table(extraction_name(results.manifest.split_folders["0"]))
+    kept = results.manifest.store(tmp_path).run(base).read_table(extraction_name(results.manifest.extractions["0"]))
     assert kept is not None
     by = {row["record_id"]: row["statistics"] for row in kept.to_pylist()}
     splits = context.splits(0)

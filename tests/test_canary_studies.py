@@ -11,6 +11,7 @@ import pytest
 
 from byrote.attacks.extraction.base import measure_all
 from byrote.report.accounts import accounts
+from byrote.report.results import Results
 from byrote.runner import tables
 from byrote.runner.context import Context
 from byrote.runner.progress import Progress
@@ -178,3 +179,17 @@ def test_what_comes_out_is_sought_among_records_that_are_alike(
     assert {tuple(of) for of, _, _ in sides} == {(family,) for family in families}
     assert {count for of, count, _ in sides if of == {""}} == {0}  # they have no attributes
     assert {(count, least) for of, count, least in sides if of == {families[1]}} == {(12, 12)}
+
+
+def test_studies_with_other_plants_keep_their_own_numbers_in_one_store(folder: Path, tmp_path: Path) -> None:
+    """The untuned model's run is shared; what one study measured of it is not the other's to take away."""
+
+    def study(count: int) -> Any:
+        planted = {"name": "canaries", "families": ["random-word"], "copies": [2], "canaries": count, "controls": 6}
+        return study_of(folder, attacks=["loss", "longest-common"], plants=[planted | {"tokens": 8}])
+
+    run(study(3), tmp_path / "a", tmp_path / "runs")
+    before = [row for row in Results.read(tmp_path / "a").rows if row.kind == "extraction"]
+    run(study(4), tmp_path / "b", tmp_path / "runs")
+    assert [row for row in Results.read(tmp_path / "a").rows if row.kind == "extraction"] == before
+    assert any(row.method == "none" and row.value is not None for row in before)

@@ -243,7 +243,7 @@ def test_a_study_gives_members_nonmembers_and_their_difference_beside_the_untune
     assert {row.name for row in rows.values()} == {"k-extractable", "extraction-strength", "discoverable"}
     manifest = Manifest.read(tmp_path)
     base, full = (manifest.store(tmp_path).run(cell.run_id) for cell in manifest.cells)
-    name = extraction_name(manifest.split_folders["0"])
+    name = extraction_name(manifest.extractions["0"])
     kept = [of.read_table(name).to_pylist() for of in (base, full)]
     values = [
         {row["record_id"]: row["statistics"][0] for row in table if (row["measure"], row["epoch"]) == of}
@@ -290,7 +290,7 @@ def test_numbers_that_another_version_made_are_left_out_with_a_word(folder: Path
     run(study_of(folder, attacks=["loss", "extraction-strength"]), tmp_path)
     manifest = Manifest.read(tmp_path)
     kept = manifest.store(tmp_path).run(manifest.cells[-1].run_id)
-    name = f"extraction/{manifest.split_folders['0']}.parquet"
+    name = extraction_name(manifest.extractions["0"])
     table = kept.read_table(name)
     assert table is not None
     wider = pa.array([[0.5, 0.5]] * len(table), pa.list_(pa.float64()))

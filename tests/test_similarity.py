@@ -339,7 +339,7 @@ def _statistics(out: Path, cell: int = -1) -> dict[str, list[float]]:
     """By record id, of a cell's run on the cell's split."""
     manifest = Manifest.read(out)
     of = manifest.cells[cell]
-    table = manifest.store(out).run(of.run_id).read_table(extraction_name(manifest.split_folders[str(of.seed)]))
+    table = manifest.store(out).run(of.run_id).read_table(extraction_name(manifest.extractions[str(of.seed)]))
     assert table is not None
     return {row["record_id"]: row["statistics"] for row in table.to_pylist()}
 

@@ -309,6 +309,8 @@ class Manifest(BaseModel):
     """Per seed: number of records per split, and of dropped ones as "dropped: <reason>"."""
     split_folders: dict[str, str] = {}
     """Per seed: the folder of the store that holds the split, and what was scored without a model."""
+    extractions: dict[str, str] = {}
+    """Per seed: under what name each run keeps what comes out of the seed's members and nonmembers."""
     warnings: list[str] = []
     environment: dict[str, Any] = {}
 

@@ -124,7 +124,7 @@ def _gain(side: _Side, is_share: bool) -> Estimate:
 
 def column_of(evidence: Evidence, run_id: str, seed: int, measure: Extraction, epoch: int) -> Column | None:
     """A measure's numbers by one run on the split of a seed; None too where another byrote made others of it."""
-    measured = evidence.pieces[run_id].extraction.get(evidence.manifest.split_folders.get(str(seed), ""), {})
+    measured = evidence.pieces[run_id].extraction.get(evidence.manifest.extractions.get(str(seed), ""), {})
     found = measured.get(Series(epoch, measure.name, measure.settings))
     if found is None or not np.isfinite(found.values).any():
         return found  # reasons alone
@@ -132,4 +132,4 @@ def column_of(evidence: Evidence, run_id: str, seed: int, measure: Extraction, e
 
 
 def _file(evidence: Evidence, seed: int) -> str:
-    return f"{EXTRACTION}/{evidence.manifest.split_folders.get(str(seed), '')}.parquet"
+    return f"{EXTRACTION}/{evidence.manifest.extractions.get(str(seed), '')}.parquet"

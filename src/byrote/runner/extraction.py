@@ -8,6 +8,7 @@ from typing import Any
 
 from byrote.attacks.extraction.base import ExtractionMeasure, chosen, measure_all
 from byrote.registry import Component
+from byrote.runner.context import Context
 from byrote.runner.kept_rows import append, current, keys, unknown
 from byrote.runner.one import Run
 from byrote.runner.witness import Witness
@@ -15,12 +16,19 @@ from byrote.store import identity
 from byrote.types import Record, text_key
 
 
-def extraction_name(split: str) -> str:
-    """The file of a run's numbers on one split: the untuned model's run answers for several.
+def extraction_of(context: Context, seed: int) -> str:
+    """The name of what comes out of a seed's members and nonmembers, its canaries among them.
 
-    The same record is compared with other texts in each.
+    The untuned model's run answers for all seeds and plants, and the same record is compared with other texts in each.
     """
-    return f"extraction/{split}.parquet"
+    splits = context.splits(seed)
+    sides = [[record.score_id for record in side] for side in (splits.members, splits.nonmembers)]
+    return f"{context.split_folder(seed).id}-{identity(sides)}"
+
+
+def extraction_name(of: str) -> str:
+    """The file of a run's numbers."""
+    return f"extraction/{of}.parquet"
 
 
 def ensure_extraction(run: Run, measures: Sequence[ExtractionMeasure], seed: int, base: Run, epochs: range) -> bool:
@@ -41,7 +49,7 @@ def measure_records(
 
     if not witnesses:
         return False
-    folder, name = witnesses[0].run.folder, extraction_name(witnesses[0].run.context.split_folder(seed).id)
+    folder, name = witnesses[0].run.folder, extraction_name(extraction_of(witnesses[0].run.context, seed))
 
     def make(measure: Component) -> str:
         return _made_by(measure, sides, witnesses[0])

@@ -20,7 +20,7 @@ from byrote.runner import tables
 from byrote.runner.context import Context, Given
 from byrote.runner.controls import blind_attacks, positive_control
 from byrote.runner.environment import describe
-from byrote.runner.extraction import ensure_extraction
+from byrote.runner.extraction import ensure_extraction, extraction_of
 from byrote.runner.generations import cut_off
 from byrote.runner.in_context import run_of
 from byrote.runner.method_run import MethodRun, wanted_of
@@ -355,6 +355,7 @@ class StudyRun:
             positive_control=self.control,
             cells=self.cells,
             split_folders={str(seed): context.split_folder(seed).id for seed in splits},
+            extractions={str(seed): extraction_of(context, seed) for seed in splits},
             splits={str(seed): _sizes(part) for seed, part in splits.items()},
             warnings=self._warnings(),
             environment=describe(context.device),
