@@ -18,7 +18,7 @@ from byrote.runner.study import run
 from byrote.runner.witness import Witness
 from byrote.store import Store
 from byrote.types import Generation
-from conftest import make_texts
+from conftest import make_model, make_texts, make_tokenizer
 from small_study import make_folder, study_of
 from test_extraction import extraction_rows, numbers, one
 
@@ -99,3 +99,22 @@ def test_repeated_members_weigh_no_more_among_all_members_than_they_are(folder: 
     rows = [row for row in results.rows if row.name == "k-extractable" and row.seed is not None]
     assert {row.n for row in rows if row.metric == "share" and row.slice in ("", "nonmembers")} == {4}
     assert {row.n for row in rows if row.metric == "share" and row.slice == "copies=3"} == {3}
+
+
+def test_an_audit_without_an_untuned_model_does_not_speak_of_one(tmp_path: Path) -> None:
+    from byrote import audit
+
+    members, nonmembers = make_texts(12, 1, 8, 20), make_texts(12, 2, 8, 20)
+    asked = ["extraction-strength", {"name": "exact-memorisation", "prefix_tokens": 3, "suffix_tokens": None}]
+    audit(
+        make_model("llama"),
+        members,
+        nonmembers,
+        tokenizer=make_tokenizer(),
+        base=None,
+        attacks=asked,
+        out=tmp_path,
+    )
+    said = (tmp_path / "report.md").read_text()
+    assert "No untuned model was asked" in said and "beyond" not in said.split("## What comes out")[1].split("##")[0]
+    assert "strength-vs-nonmembers" in (tmp_path / "results.csv").read_text()

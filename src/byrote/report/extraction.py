@@ -20,6 +20,12 @@ ABOUT = (
     "interval. What a model says of any such text is in both, and in the untuned model."
 )
 
+ALONE = (
+    "The model was given the beginnings of members, and of nonmembers as their control. Large: how much more comes out "
+    "of members than of nonmembers, with its 95% interval. No untuned model was asked what it does with them."
+)
+BEYOND = "beyond what the untuned model says of both"
+
 
 class ExtractionLine(NamedTuple):
     """One configuration in a table."""
@@ -47,6 +53,7 @@ class ComesOut(NamedTuple):
 
     about: str
     methods: list[str]
+    overview_about: str
     overview: list[ExtractionLine]
     """Of each measure its first number, method by method, where there are several measures."""
     tables: list[ExtractionTable]
@@ -66,12 +73,20 @@ def comes_out(summary: Summary) -> ComesOut | None:
         if any((row := beyond(index, one, measure)) is not None and row.value is not None for one in summary.tuned)
     ]
     methods = [one.configuration.label for one in summary.tuned]
-    return ComesOut(ABOUT, methods, overview if len(overview) > 1 else [], tables, _within(summary, index))
+    return ComesOut(
+        about=ABOUT if _has_base(summary) else ALONE,
+        methods=methods,
+        overview_about=f"Members less nonmembers{f', {BEYOND}' if _has_base(summary) else ''}:",
+        overview=overview if len(overview) > 1 else [],
+        tables=tables,
+        statements=_within(summary, index),
+    )
 
 
 def extraction_sentences(summary: Summary) -> list[str]:
     """Whose text comes out, by each measure's first number; empty where nothing was measured."""
     index, found = SlicedIndex(summary, "extraction"), []
+    against = f"({{}}, {BEYOND})" if _has_base(summary) else "({})"
     for measure in summary.results.evidence.extractions:
         above = []
         for one in summary.tuned:
@@ -80,10 +95,14 @@ def extraction_sentences(summary: Summary) -> list[str]:
                 above.append(f"**{one.configuration.label}** (by {with_limits(row.estimate, signed)})")
         if above:
             found.append(
-                f"More of members than of nonmembers comes out ({measure.label}, beyond what the untuned model says of "
-                f"both) with {listed(above)}."
+                f"More of members than of nonmembers comes out {against.format(measure.label)} with {listed(above)}."
             )
     return found
+
+
+def _has_base(summary: Summary) -> bool:
+    """Whether an untuned model was asked too."""
+    return summary.base is not None
 
 
 def _first(measure: Extraction) -> str:

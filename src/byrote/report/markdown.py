@@ -62,7 +62,7 @@ def report_markdown(results: Results) -> str:
         if out.overview:
             lines = [[line.label, *map(cell_words, line.values)] for line in out.overview]
             parts += [
-                "Members less nonmembers, beyond what the untuned model has:",
+                out.overview_about,
                 table_of(["measure", *out.methods], lines),
             ]
         for table in out.tables:
