@@ -130,7 +130,7 @@ def audit(
     completion
         The column of the completion.
     attacks
-        Names of membership attacks (`byrote list attacks`). Default: those of a study of text.
+        Names of attacks, parted by spaces (`byrote list attacks`). Default: those of a study of text.
     max_length
         Longer texts are cut to so many tokens.
     dtype

@@ -45,7 +45,7 @@ class ExtractionTable(NamedTuple):
     metric: str
     methods: list[str]
     slices: list[ExtractionLine]
-    """The first metric, slice by slice."""
+    """Slice by slice: the first metric, and where it is a share all shares."""
 
 
 class ComesOut(NamedTuple):
@@ -127,6 +127,12 @@ def _table(summary: Summary, index: SlicedIndex, measure: Extraction) -> Extract
         dict.fromkeys(name for seed in summary.results.evidence.seeds for name in summary.results.evidence.slices(seed))
     )
     kept = [name for name in slices if any(_known(index, one, measure, name) for one in summary.findings)]
+    forms = measure.metrics
+    alike = (
+        [metric for metric in forms if forms[metric] == "share"]
+        if forms[_first(measure)] == "share"
+        else [_first(measure)]
+    )
     told = any(_known(index, one, measure, "") for one in summary.findings) or not kept
     return ExtractionTable(
         title=measure.label,
@@ -136,10 +142,14 @@ def _table(summary: Summary, index: SlicedIndex, measure: Extraction) -> Extract
             ExtractionLine(one.configuration.label, [_all(index, one, measure, metric) for metric in measure.metrics])
             for one in summary.findings if told
         ],
-        metric=_first(measure),
+        metric=alike[0] if len(alike) == 1 else "share",
         methods=[one.configuration.label for one in summary.findings],
         slices=[
-            ExtractionLine(name, [_part(index, one, measure, name) for one in summary.findings]) for name in kept
+            ExtractionLine(
+                name if len(alike) == 1 else f"{name}: {metric}",
+                [_part(index, one, measure, name, metric) for one in summary.findings],
+            )
+            for name in kept for metric in alike
         ],
     )  # fmt: skip
 
@@ -171,12 +181,12 @@ def _all(index: SlicedIndex, one: Finding, measure: Extraction, metric: str) -> 
     )
 
 
-def _part(index: SlicedIndex, one: Finding, measure: Extraction, slice_: str) -> Value:
+def _part(index: SlicedIndex, one: Finding, measure: Extraction, slice_: str, metric: str) -> Value:
     """What comes out of one slice's members; in small that of canaries never trained on."""
-    row = index.get(one, measure, _first(measure), slice_)
+    row = index.get(one, measure, metric, slice_)
     if row is None or row.value is None:
         return Value(ABSENT, (row.reason,) if row is not None and row.reason else ())
-    controls = index.get(one, measure, _first(measure), f"{slice_} {NONMEMBERS}")
+    controls = index.get(one, measure, metric, f"{slice_} {NONMEMBERS}")
     beside = None if controls is None or controls.value is None else f"controls {rate(controls.value)}"
     return Value(rate(row.value), tuple(filter(None, [limits(row.estimate, rate), beside])))
 
