@@ -13,7 +13,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
+from byrote.claims import Claim
 from byrote.registry import Component, Settings, make
+from byrote.study.claims import problem_with
 from byrote.study.experiment import RECIPE, BaseExperiment, Experiment, Training, mislabelled
 from byrote.study.fields import (
     AttackField,
@@ -133,6 +135,8 @@ class Study(Training):
     """How far from its null an AUC, a difference of AUCs or an excess share may lie and still count as none."""
     positive_control: bool = True
     """Whether a few members are over-fitted besides, to see that the attacks would see it."""
+    claims: list[Claim] = []
+    """What the report judges: supported, contradicted, or not resolved."""
     keep: Literal["adapters", "all", "none"] = "adapters"
     device: str = "auto"
 
@@ -241,6 +245,12 @@ class Study(Training):
     def _something_to_run(self) -> Study:
         if not any(True for _ in self.cells()):
             raise ValueError("every method has private: false, and there are private levels only: nothing would be run")
+        return self
+
+    @model_validator(mode="after")
+    def _claims_what_it_has(self) -> Study:
+        if found := problem_with(self.claims, [self], ()):
+            raise ValueError(f"claims: {found[1]}")
         return self
 
     def attacks_of(self, kind: str) -> list[Any]:
