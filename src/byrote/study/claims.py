@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from byrote.claims import OWN_KEYS, Claim, values_of
 from byrote.registry import Component, nearest
@@ -15,13 +15,13 @@ PLACED = {"membership": "attacks", "extraction": "attacks", "poisoning": "attack
 """Kinds whose names a study lists, and where; the others are there in every study."""
 
 
-class Asked(Protocol):
+class Asked(NamedTuple):
     """What of a study a claim can name."""
 
-    methods: list[Any]
-    attacks: list[Any]
-    utility: list[Any]
-    privacy: list[PrivacyLevel]
+    methods: Sequence[Any]
+    attacks: Sequence[Any]
+    utility: Sequence[Any]
+    privacy: Sequence[PrivacyLevel]
 
 
 class Varied(Protocol):

@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 
 from byrote.claims import Claim
 from byrote.registry import Component, Settings, make
-from byrote.study.claims import problem_with
+from byrote.study.claims import Asked, problem_with
 from byrote.study.experiment import RECIPE, BaseExperiment, Experiment, Training, mislabelled
 from byrote.study.fields import (
     AttackField,
@@ -235,6 +235,16 @@ class Study(Training):
                     _check_privacy(level, given.data["data"], added, given.data["batch_size"])
         return levels
 
+    @field_validator("claims")
+    @classmethod
+    def _claims_what_it_has(cls, claims: list[Claim], given: ValidationInfo) -> list[Claim]:
+        listed = ("methods", "attacks", "utility", "privacy")
+        if not given.data.keys() >= set(listed):
+            return claims  # what is wrong there has an error of its own
+        if found := problem_with(claims, [Asked(*(given.data[key] for key in listed))], ()):
+            raise ValueError(found[1])
+        return claims
+
     @model_validator(mode="after")
     def _starts_from_something(self) -> Study:
         if not self.untuned and (tuning := [method.name for method in self.methods if trains(method)]):
@@ -245,12 +255,6 @@ class Study(Training):
     def _something_to_run(self) -> Study:
         if not any(True for _ in self.cells()):
             raise ValueError("every method has private: false, and there are private levels only: nothing would be run")
-        return self
-
-    @model_validator(mode="after")
-    def _claims_what_it_has(self) -> Study:
-        if found := problem_with(self.claims, [self], ()):
-            raise ValueError(f"claims: {found[1]}")
         return self
 
     def attacks_of(self, kind: str) -> list[Any]:

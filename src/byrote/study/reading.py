@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from byrote.claims import Claim
 from byrote.registry import nearest
 from byrote.study.axes import VARY, Axis, Combination, Place, Point, VariedStudy, axes_of, combinations, folders_of
-from byrote.study.claims import problem_with
+from byrote.study.claims import Asked, problem_with
 from byrote.study.elsewhere import ELSEWHERE
 from byrote.study.model import Data, Study
 from byrote.types import StudyError
@@ -153,7 +153,8 @@ def _claims(raw: Any, studies: Sequence[Study], axes: Sequence[Axis], at: Place)
             said = f"unknown key {path[-1]!r}.{nearest(str(path[-1]), list(Claim.model_fields))}"
             raise StudyError(f"{at(path)}: {'.'.join(map(str, path[:-1]))}: {said}") from None
         raise StudyError(f"{at(path)}: {'.'.join(map(str, path))}: {_in_words([problem])}") from None
-    if found := problem_with(claims, studies, axes):
+    asked = [Asked(study.methods, study.attacks, study.utility, study.privacy) for study in studies]
+    if found := problem_with(claims, asked, axes):
         raise StudyError(f"{at(['claims', found[0]])}: claims: {found[1]}")
     return claims
 
