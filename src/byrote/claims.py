@@ -108,3 +108,15 @@ class Claim(Settings):
 def values_of(wanted: Any) -> list[Any]:
     """The values that a selector's key allows."""
     return list(wanted) if isinstance(wanted, list) else [wanted]
+
+
+def is_value(wanted: Any, value: Any, word: str) -> bool:
+    """Whether a selector's value is one of what the study varies: as it is spelt there, by its label, of a mapping by
+    some of its keys, or by its source alone."""
+    if isinstance(value, Mapping):
+        if isinstance(wanted, Mapping):
+            return all(key in value and value[key] == part for key, part in wanted.items())
+        return wanted in (word, value.get("source"), str(value.get("source", "")).removeprefix("builtin:"))
+    if isinstance(wanted, bool) or isinstance(value, bool):
+        return wanted is value
+    return bool(wanted == value) or wanted == word

@@ -7,9 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from byrote.claims import Claim, Selector, values_of
+from byrote.claims import Claim, Selector, is_value, values_of
 from byrote.registry import discover
 from byrote.report.axes import AxisEntry, PointEntry, VariedResults
+from byrote.report.canary_rows import NAME as EXPOSURE
+from byrote.report.canary_rows import exposure_attack
+from byrote.report.evidence import Evidence
 from byrote.report.findings import Configuration, configurations
 from byrote.report.measures import Attack, Extraction, Poisoning, Utility
 from byrote.report.results import Results
@@ -84,7 +87,7 @@ def _measures(results: Results, claim: Claim) -> list[Instance]:
     evidence = results.evidence
     rooms: Mapping[str, Sequence[Instance]] = {
         "membership": [*evidence.attacks, *evidence.controls],
-        "extraction": evidence.extractions,
+        "extraction": [*evidence.extractions, *_exposures(evidence)],
         "poisoning": evidence.poisonings,
         "utility": evidence.utilities,
     }
@@ -98,6 +101,14 @@ def _measures(results: Results, claim: Claim) -> list[Instance]:
         and one.name == name
         and all(_setting(room, name, one.settings, key) == _plain(value) for key, value in claim.settings.items())
     ]
+
+
+def _exposures(evidence: Evidence) -> list[Extraction]:
+    """The exposure of planted canaries, which no attack of the study's list stands for."""
+    attack = exposure_attack(evidence)
+    if attack is None:
+        return []
+    return [Extraction(EXPOSURE, canonical_json({"scores": attack.label}), attack.access)]
 
 
 def _setting(room: str, name: str, settings: str, key: str) -> Any:
@@ -132,8 +143,7 @@ def _sides(studied: Studied, selector: Selector, claim: Claim) -> Iterator[Side]
 
 
 def _at_point(entry: PointEntry, axis: AxisEntry, wanted: Any) -> bool:
-    value, word = _plain(entry.values[axis.path]), entry.words[axis.path]
-    return any(_plain(one) == value or one == word for one in values_of(wanted))
+    return any(is_value(one, entry.values[axis.path], entry.words[axis.path]) for one in values_of(wanted))
 
 
 def _selected(of: Configuration, selector: Selector, axes: Mapping[str, AxisEntry]) -> bool:

@@ -158,6 +158,8 @@ def _judged(claim: Claim, one: Contrast, verdict: Verdict, margin: float) -> Jud
         f"{words} ({_number(end, one)})"
         for words, end in ((words_of(pair.one, pair.other), one.ends[0]), (other, one.ends[1]))
     ]
+    if isinstance(pair.other, int | float):
+        shown[1] = other
     if claim.at == "matched" and any(one.epochs):
         shown = [
             f"{words} at epoch {epoch}" if epoch else words for words, epoch in zip(shown, one.epochs, strict=True)
@@ -167,7 +169,7 @@ def _judged(claim: Claim, one: Contrast, verdict: Verdict, margin: float) -> Jud
 
 
 def _named(other: float | str) -> str:
-    return "untuned model" if other == UNTUNED else "the number"
+    return "untuned model" if other == UNTUNED else f"{other:g}"
 
 
 def _number(value: float | None, one: Contrast) -> str:
@@ -233,7 +235,8 @@ def _about(each: Sequence[JudgedContrast]) -> str:
     if len(each) == 1:
         return "one comparison"
     words = [f"{counts['supported']} of {len(each)} comparisons support it"]
-    words += [f"{counts['contradicted']} contradict it"] if counts["contradicted"] else []
+    against = counts["contradicted"]
+    words += [f"{against} {'contradicts' if against == 1 else 'contradict'} it"] if against else []
     return ", ".join(words)
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
-from byrote.claims import OWN_KEYS, Claim, values_of
+from byrote.claims import OWN_KEYS, Claim, is_value, values_of
 from byrote.registry import Component, nearest
 from byrote.study.privacy import PrivacyLevel, label_of
 
 FAMILIES = ("parameter", "prompt")
 PLACED = {"membership": "attacks", "extraction": "attacks", "poisoning": "attacks", "utility": "utility"}
 """Kinds whose names a study lists, and where; the others are there in every study."""
+
+
+EXPOSURE = ("extraction", "exposure")
+"""What the report itself makes of planted canaries; no attack of the study's list stands for it."""
 
 
 class Asked(NamedTuple):
@@ -53,6 +56,8 @@ def _of_measure(claim: Claim, studies: Sequence[Asked]) -> str:
     place = PLACED.get(kind)
     if place is None:
         return ""
+    if (kind, name) == EXPOSURE:
+        return ""
     listed = {one.name: one for study in studies for one in getattr(study, place) if _kind(one, kind) == kind}
     if name not in listed:
         known = ", ".join(listed) or "none"
@@ -79,18 +84,15 @@ def _of_selectors(claim: Claim, studies: Sequence[Asked], axes: Sequence[Varied]
             if key not in OWN_KEYS and key not in varied and key not in fields:
                 words = f"{nearest(key, [*OWN_KEYS, *varied, *fields])} A selector names {', '.join(OWN_KEYS)}"
                 return f"{where}: unknown key {key!r}.{words}, a field of a method, or what the study varies."
-            found: list[str] = known.get(key) or (_spellings(varied[key]) if key in varied else [])
-            for value in values_of(wanted) if found else ():
-                if _spelt(value) not in found:
-                    return f"{where}: {key}: the study has no {value!r}.{nearest(str(value), found)}"
+            for value in values_of(wanted):
+                if key in varied and not any(
+                    is_value(value, *each) for each in zip(varied[key].values, varied[key].labels, strict=True)
+                ):
+                    return f"{where}: {key}: the study has no {value!r}.{nearest(str(value), varied[key].labels)}"
+                if key in known and _spelt(value) not in known[key]:
+                    return f"{where}: {key}: the study has no {value!r}.{nearest(str(value), known[key])}"
     return ""
 
 
-def _spellings(axis: Varied) -> list[str]:
-    return [*map(_spelt, axis.values), *axis.labels]
-
-
 def _spelt(value: Any) -> str:
-    if isinstance(value, Mapping | list):
-        return json.dumps(value, sort_keys=True)
     return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
