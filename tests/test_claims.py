@@ -17,7 +17,7 @@ from byrote.report.axes import VariedResults
 from byrote.report.axes_page import axes_html, axes_markdown, write_axes_report
 from byrote.report.claim_contrasts import Contrast
 from byrote.report.claim_sides import Pair, Side, Studied, pairs_of
-from byrote.report.claims import JudgedClaim, judged
+from byrote.report.claims import JudgedClaim, judged, judged_claims
 from byrote.report.claims_section import claims_csv, claims_section
 from byrote.report.html import report_html
 from byrote.report.results import Results
@@ -52,7 +52,7 @@ def with_claims(folder: Path, *claims: dict[str, Any]) -> Results:
 
 
 def of(folder: Path, **claim: Any) -> JudgedClaim:
-    return with_claims(folder, {"measure": LOSS} | claim).claims[0]
+    return judged_claims(with_claims(folder, {"measure": LOSS} | claim))[0]
 
 
 def test_planted_differences_get_their_verdicts(folder: Path) -> None:
@@ -209,7 +209,7 @@ def judged_of(varied: Path, **claim: Any) -> JudgedClaim:
     raw = json.loads((varied / "axes.json").read_text())
     raw["claims"] = [{"id": "v", "says": "It is so.", "measure": LOSS} | claim]
     (varied / "axes.json").write_text(json.dumps(raw))
-    return VariedResults.read(varied).claims[0]
+    return judged_claims(VariedResults.read(varied))[0]
 
 
 def test_points_are_compared_where_they_agree_in_the_other_axes(varied: Path) -> None:

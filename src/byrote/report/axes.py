@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from byrote.report.claims import JudgedClaim
-
 AXES, POINTS = "axes.json", "points"
 METHOD = "method."
 FEW = 3
@@ -148,13 +146,6 @@ class VariedResults:
             for entry, results in self.done()
             for row in results.rows
         ]
-
-    @cached_property
-    def claims(self) -> list[JudgedClaim]:
-        """What the study's claims came to, over all points."""
-        from byrote.report.claims import judged_claims
-
-        return judged_claims(self)
 
     @cached_property
     def warnings(self) -> list[str]:

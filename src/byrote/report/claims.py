@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from pydantic import ValidationError
@@ -71,14 +72,15 @@ def claims_of(results: Results | VariedResults) -> list[Claim]:
         raise ByroteError(f"the claims of {results.manifest.name} cannot be read: run the study again") from error
 
 
-def judged_claims(results: Results | VariedResults) -> list[JudgedClaim]:
-    """Every claim of the study with its verdict, in the study's order."""
+@lru_cache(maxsize=2)
+def judged_claims(results: Results | VariedResults) -> tuple[JudgedClaim, ...]:
+    """Every claim of the study with its verdict, in the study's order; kept, as every form of the report asks for it."""
     studied, contrasts = Studied.of(results), Contrasts()
     default = next((found.evidence.margin for _, found in studied.points), MARGIN)
-    return [
+    return tuple(
         judged(claim, [contrasts.of(claim, pair) for pair in pairs_of(claim, studied)], default)
         for claim in claims_of(results)
-    ]
+    )
 
 
 def judged(claim: Claim, found: Sequence[Contrast], default: float = MARGIN) -> JudgedClaim:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from byrote.report.axes import VariedResults
-from byrote.report.claims import MEANINGS, JudgedClaim, JudgedContrast, conditions, size_words
+from byrote.report.claims import MEANINGS, JudgedClaim, JudgedContrast, conditions, judged_claims, size_words
 from byrote.report.formats import listed
 from byrote.report.markdown import bullets, plain, table_of
 from byrote.report.results import Results
@@ -51,7 +51,7 @@ class ClaimsSection(NamedTuple):
 
 def claims_section(results: Results | VariedResults) -> ClaimsSection | None:
     """The section; None where the study claims nothing."""
-    found = results.claims
+    found = judged_claims(results)
     if not found:
         return None
     shown = {one.verdict for one in found}
@@ -110,7 +110,7 @@ def claims_csv(results: Results | VariedResults) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for one in results.claims:
+    for one in judged_claims(results):
         writer.writerows(_rows(one))
     return text.getvalue()
 

@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from byrote.report.claims import JudgedClaim
-
 SCORE_COLUMNS = ("run_id", "model", "method", "privacy", "seed", "epoch", "attack", "settings", "record_id", "split",
                  "slice", "group", "score", "reason")  # fmt: skip
 
@@ -88,13 +86,6 @@ class Results:
     def null_ranges(self) -> list[str]:
         """Where the AUC of each attack with a stated null falls under permuted labels, in plain sentences."""
         return null_ranges(self.evidence)
-
-    @cached_property
-    def claims(self) -> list[JudgedClaim]:
-        """What the study's claims came to."""
-        from byrote.report.claims import judged_claims
-
-        return judged_claims(self)
 
     @property
     def failed(self) -> list[Cell]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from byrote.report.axes import VariedResults
+from byrote.report.claims import judged_claims
 from byrote.report.claims_section import claims_csv, claims_markdown
 from byrote.report.html import report_html
 from byrote.report.markdown import report_markdown
@@ -28,7 +29,7 @@ def write_report(results: Results, folder: Path | str) -> None:
 
 def write_claims(results: Results | VariedResults, folder: Path) -> None:
     """Write claims.csv, every comparison of every claim; none where the study claims nothing."""
-    if results.claims:
+    if judged_claims(results):
         write_text(folder / "claims.csv", claims_csv(results))
     else:
         (folder / "claims.csv").unlink(missing_ok=True)
