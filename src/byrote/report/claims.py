@@ -74,7 +74,7 @@ def claims_of(results: Results | VariedResults) -> list[Claim]:
 
 @lru_cache(maxsize=2)
 def judged_claims(results: Results | VariedResults) -> tuple[JudgedClaim, ...]:
-    """Every claim of the study with its verdict, in the study's order; kept, as every form of the report asks for it."""
+    """Every claim with its verdict, in the study's order; kept, as every form of the report asks for it."""
     studied, contrasts = Studied.of(results), Contrasts()
     default = next((found.evidence.margin for _, found in studied.points), MARGIN)
     return tuple(
