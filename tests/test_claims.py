@@ -81,6 +81,10 @@ def test_what_a_claim_is_about_is_every_pair_and_the_weakest_stands_first(folder
     lows = [one.contrast.estimate.low for one in found.contrasts]
     assert lows == sorted(lows, key=lambda low: low or 0.0) and found.about == "6 of 6 comparisons support it"
     assert found.weakest is not None and found.weakest.one.startswith("lora")
+    grown = of(folder, of={"family": "parameter", "epoch": "last"}, than={"family": "parameter", "epoch": 1})
+    assert [one.one.split(",")[0] == one.other.split(",")[0] for one in grown.contrasts] == [True] * 3, (
+        "each with itself"
+    )
 
 
 def test_the_difference_is_delong_s_on_the_same_records_pooled_over_seeds(folder: Path) -> None:

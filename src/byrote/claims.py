@@ -29,9 +29,9 @@ class Claim(Settings):
 
     `of` and `than` select runs: `{family: parameter}`, `{method: lora, r: 8}`, `{privacy: none}`, `{epoch: 1}`,
     `{slice: copies=16}`, or a value of what the study varies, `{model: builtin:tiny}`. A list of values means each of
-    them. Every run of `of` is compared with every run of `than` that agrees with it in all that neither names; the
-    claim is that each of these comparisons goes the stated way. `rising` states an order instead: each one is higher
-    than the one before.
+    them. Every run of `of` is compared with every run of `than` that is alike in all by which the two do not differ;
+    the claim is that each of these comparisons goes the stated way. `rising` states an order instead: each one is
+    higher than the one before.
     """
 
     id: str = Field(min_length=1, max_length=40)

@@ -69,16 +69,20 @@ def pairs_of(claim: Claim, studied: Studied) -> list[Pair]:
     """Everything that the claim compares, in the study's order."""
     found = []
     for one, other in claim.pairs():
+        apart = _apart(one, other) if isinstance(other, dict) else set()
         for side in _sides(studied, one, claim):
             for measure in _measures(side.results, claim):
                 if isinstance(other, dict):
-                    others = [
-                        each for each in _sides(studied, other, claim) if _agree(side, each, {*one, *other}, studied)
-                    ]
+                    others = [each for each in _sides(studied, other, claim) if _agree(side, each, apart, studied)]
                     found += [Pair(side, each, measure) for each in others if measure in _measures(each.results, claim)]
                 else:
                     found.append(Pair(side, other, measure))
     return found
+
+
+def _apart(one: Selector, other: Selector) -> set[str]:
+    """The keys by which two selectors differ; what both say alike only narrows what is compared."""
+    return {key for key in {*one, *other} if key not in one or key not in other or one[key] != other[key]}
 
 
 def _measures(results: Results, claim: Claim) -> list[Instance]:

@@ -12,7 +12,18 @@ from pydantic import TypeAdapter, ValidationError
 
 from byrote.claims import Claim
 from byrote.registry import nearest
-from byrote.study.axes import VARY, Axis, Combination, Place, Point, VariedStudy, axes_of, combinations, folders_of
+from byrote.study.axes import (
+    VARY,
+    Axis,
+    Combination,
+    Place,
+    Point,
+    VariedStudy,
+    axes_of,
+    combinations,
+    folders_of,
+    single_points,
+)
 from byrote.study.claims import Asked, problem_with
 from byrote.study.elsewhere import ELSEWHERE
 from byrote.study.model import Data, Study
@@ -117,7 +128,7 @@ def varied_from(raw: Mapping[str, Any], where: str, text: str = "", assigned: Se
         return _place(where, text, path, assigned)
 
     axes = axes_of(raw, at)
-    if not axes:
+    if not axes and not single_points(raw, at):
         return None
     paths = [axis.path for axis in axes]
     if hidden := [name for name in assigned if name in paths]:
