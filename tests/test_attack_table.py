@@ -36,7 +36,11 @@ def test_every_attack_has_a_row_and_a_section_with_formula_and_paper(tool: Modul
 
 
 def test_links_lead_to_their_own_sections(tool: ModuleType) -> None:
-    assert tool._anchors(["min-k", "min-k++", "loss"]) == {"min-k": "min-k", "min-k++": "min-k-1", "loss": "loss"}
+    assert [tool.anchor(name) for name in ("min-k", "min-k++")] == ["min-k", "min-k-plus-plus"]
+    page = tool.page()
+    for name in names("attack"):
+        assert page.count(f'<a id="{tool.anchor(name)}">') == (tool.anchor(name) != name)
+    assert len({tool.anchor(name) for name in names("attack")}) == len(names("attack"))
 
 
 def test_ids_of_papers_become_links(tool: ModuleType) -> None:
