@@ -243,10 +243,20 @@ def _adapter(page: Page) -> None:
     page.names.pop("model").save_pretrained(page.folder / "my-adapter")
 
 
+def _demo(page: Page) -> None:
+    """The demo's results, of few records and one method."""
+    from byrote.runner.study import run as run_study
+
+    few = [f"data.{part}=20" for part in ("members", "nonmembers", "validation", "test")]
+    one = "methods=[{name: lora, learning_rate: 0.005}]"
+    run_study("demo", page.folder / "byrote-results/demo", settings=[*few, one, "epochs=1", "positive_control=false"])
+
+
 GIVEN: dict[str, Callable[[Page], None]] = {
     "tickets.csv": _tickets,
     "members.jsonl": _jsonl("members.jsonl", 2),
     "nonmembers.jsonl": _jsonl("nonmembers.jsonl", 3),
     "model": _model,
     "my-adapter": _adapter,
+    "byrote-results/demo": _demo,
 }

@@ -90,3 +90,13 @@ def anchors(page: Path) -> set[str]:
     headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
     plain = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
     return plain | set(re.findall(r'<a id="([^"]+)">', text))
+
+
+def test_a_page_that_names_a_test_names_one_that_is_there() -> None:
+    named = 0
+    for page in PAGES:
+        for name, path in re.findall(r"\[`(test_\w+)`\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+            code = (page.parent / path).read_text(encoding="utf-8")
+            assert re.search(rf"^def {name}\(", code, re.MULTILINE), f"{page.name} names {name}, which {path} has not"
+            named += 1
+    assert named > 30
