@@ -210,6 +210,20 @@ def _tickets(page: Page) -> None:
     (page.folder / "tickets.csv").write_text("\n".join(["number,team,ticket", *rows]) + "\n")
 
 
+def _study(page: Page) -> None:
+    """A study of few of the tickets."""
+    _tickets(page)
+    data = {"source": "tickets.csv", "text": "ticket", "members": 20, "nonmembers": 20, "validation": 20, "test": 20}
+    study = BASE | {
+        "name": "tickets",
+        "data": data,
+        "positive_control": False,
+        "max_length": 32,
+        "attacks": ["loss", "reference"],
+    }
+    (page.folder / "tickets.yaml").write_text(json.dumps(study))
+
+
 def _jsonl(name: str, seed: int) -> Callable[[Page], None]:
     def make(page: Page) -> None:
         lines = [json.dumps({"text": text}) for text in texts(40, seed)]
@@ -254,6 +268,7 @@ def _demo(page: Page) -> None:
 
 GIVEN: dict[str, Callable[[Page], None]] = {
     "tickets.csv": _tickets,
+    "tickets.yaml": _study,
     "members.jsonl": _jsonl("members.jsonl", 2),
     "nonmembers.jsonl": _jsonl("nonmembers.jsonl", 3),
     "model": _model,
