@@ -18,6 +18,7 @@ from byrote.report.accounts import accounts
 from byrote.report.answer import answer, meanings
 from byrote.report.audited_epsilon import audited_epsilon_of
 from byrote.report.canary_exposure import canary_exposure_of
+from byrote.report.claims_section import claims_section
 from byrote.report.extraction import comes_out
 from byrote.report.figures import pictures
 from byrote.report.limits import limit_of
@@ -70,6 +71,7 @@ def report_html(results: Results) -> str:
             manifest=results.manifest,
             results=results,
             answer=[bold(sentence) for sentence in answer(summary)],
+            claims=claims_section(results),
             columns=columns(summary),
             lines=[(line, whisker(summary, line.finding, scale)) for line in lines],
             key=[(style.key, one.label, style) for one, style in look.items() if one.done],

@@ -66,6 +66,7 @@ def run_points(
             PointEntry(values=dict(point.values), words=dict(point.words), folder=f"{POINTS}/{point.folder}")
             for point in varied.points
         ],
+        claims=[claim.model_dump(mode="json", exclude_defaults=True) for claim in varied.claims],
     )
     manifest.write(out)
     sizes = [sum(1 for _ in point.study.cells()) for point in varied.points]
