@@ -14,10 +14,11 @@ import pytest
 
 from byrote.attacks.membership.min_k import MinK
 from byrote.report.axes import AxesManifest, AxisEntry, PointEntry, VariedResults
-from byrote.report.axes_page import axes_html, write_axes_report
+from byrote.report.axes_page import axes_html
 from byrote.report.axes_pictures import Picture, look_of, pictures_of, spots_of
 from byrote.report.axes_tables import Overview
 from byrote.report.formats import signed
+from byrote.report.write import write_report
 from byrote.runner.study import run
 from byrote.store import RunFolder
 from report_folder import build, pick
@@ -187,7 +188,7 @@ def test_the_words_say_what_varies_who_leaks_where_and_what_is_missing(varied: P
 
 
 def test_the_page_links_to_every_point_and_escapes_what_it_is_told(varied: Path) -> None:
-    write_axes_report(VariedResults.read(varied), varied)
+    write_report(VariedResults.read(varied), varied)
     page, text = axes_html(VariedResults.read(varied)), (varied / "report.md").read_text()
     assert "<b> it" not in page and "b/<i>" not in page.split("<script>")[0] and "&lt;b&gt; it" in page
     for number in range(4):
@@ -228,7 +229,7 @@ def test_the_overview_in_a_browser(varied: Path) -> None:
         pytest.fail(missing) if os.environ.get("BYROTE_REQUIRE_BROWSER") == "1" else pytest.skip(missing)
     from playwright.sync_api import expect, sync_playwright
 
-    write_axes_report(VariedResults.read(varied), varied)
+    write_report(VariedResults.read(varied), varied)
     point = varied / "points/p 0/report.html"
     point.write_text("<title>its own</title>")
     address = (varied / "report.html").as_uri()

@@ -51,16 +51,9 @@ def report(
 
 
 def _again(folder: Path) -> int:
-    from byrote.report.axes import AXES
-    from byrote.report.axes_page import report_again
-    from byrote.report.results import Results
-    from byrote.report.write import write_report
+    from byrote.report.write import report_again
 
-    if (folder / AXES).exists():
-        return show(report_again(folder), folder)
-    results = Results.read(folder)
-    write_report(results, folder)
-    return show(results, folder)
+    return show(report_again(folder), folder)
 
 
 def gate(

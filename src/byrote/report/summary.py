@@ -9,6 +9,9 @@ from byrote.report.findings import Configuration, Finding, Index, Verdict, confi
 from byrote.report.measures import Attack, Utility, headline
 from byrote.report.results import Results
 
+MOST_DRAWN = 24
+"""Methods in one picture: of more, none can be told from another."""
+
 
 @dataclass(frozen=True, eq=False)
 class Summary:
@@ -36,6 +39,15 @@ class Summary:
     @property
     def tuned(self) -> list[Finding]:
         return [one for one in self.findings if one.configuration.method != "none"]
+
+    @property
+    def drawn(self) -> list[Finding]:
+        """What pictures have room for: the first `MOST_DRAWN` methods and the untuned model."""
+        return self.findings[: MOST_DRAWN + (self.base is not None)]
+
+    @property
+    def drawn_tuned(self) -> list[Finding]:
+        return self.tuned[:MOST_DRAWN]
 
     @property
     def failed(self) -> list[Configuration]:

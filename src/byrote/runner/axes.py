@@ -8,8 +8,8 @@ from pathlib import Path
 from byrote._version import __version__
 from byrote.objectives.batching import out_of_memory
 from byrote.report.axes import POINTS, AxesManifest, AxisEntry, PointEntry, PointResults, VariedResults
-from byrote.report.axes_page import write_axes_report
 from byrote.report.results import Results
+from byrote.report.write import write_report
 from byrote.runner.progress import Progress
 from byrote.runner.study import ERRORS, StudyRun
 from byrote.store import MANIFEST, Store, sweep
@@ -82,7 +82,7 @@ def run_points(
         found.append(PointResults(entry, *((None, result) if isinstance(result, str) else (result,))))
     progress.finish()
     results = VariedResults(manifest, tuple(found))
-    write_axes_report(results, out)
+    write_report(results, out)
     return results
 
 
