@@ -1,4 +1,4 @@
-"""The commands that read results and train nothing: report, gate."""
+"""The commands that read results and train nothing: report, card, gate."""
 
 from __future__ import annotations
 
@@ -61,6 +61,25 @@ def _again(folder: Path) -> int:
     results = Results.read(folder)
     write_report(results, folder)
     return show(results, folder)
+
+
+def card(folder: Path, /, *, run: str | None = None, out: Path | None = None) -> int:
+    """Write a section for the model card of one tuned model: training, privacy account, audit and their limits.
+
+    Parameters
+    ----------
+    folder
+        The folder that `byrote run` or `byrote audit` left.
+    run
+        Which model, where there are several: a run id, or a method that only one run has.
+    out
+        The Markdown file to write. Default: standard output.
+    """
+    from byrote.report.card import card as section
+    from byrote.report.render import read_results
+
+    put(section(read_results(folder), run), out)
+    return DONE
 
 
 def gate(

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from byrote.registry import nearest
 from byrote.report.axes import AXES, VariedResults
 from byrote.report.axes_page import axes_html, axes_markdown
+from byrote.report.claims_section import claims_markdown
 from byrote.report.html import report_html
 from byrote.report.latex import axes_latex, report_latex
 from byrote.report.markdown import report_markdown
@@ -24,9 +25,13 @@ class Form(NamedTuple):
     varied: Callable[[VariedResults], str]
 
 
+def _markdown(results: Results) -> str:
+    return report_markdown(results, claims_markdown(results))
+
+
 FORMS = {
     "html": Form("report.html", report_html, axes_html),
-    "md": Form("report.md", report_markdown, axes_markdown),
+    "md": Form("report.md", _markdown, axes_markdown),
     "csv": Form("results.csv", Results.csv, VariedResults.csv),
     "json": Form("results.json", Results.json, VariedResults.json),
     "latex": Form("report.tex", report_latex, axes_latex),
