@@ -155,10 +155,10 @@ class Context:
         self._tokenizer = loaded.tokenizer
         return loaded
 
-    @cached_property
-    def decodings(self) -> tuple[Decoding, ...]:
-        """The ways in which the study's measures need text to be generated, each once."""
-        return tuple(dict.fromkeys(one.decoding for one in self.study.utility if isinstance(one, Generated)))
+    def to_measure(self, records: Sequence[Record]) -> tuple[Opening, ...]:
+        """What the study's measures want the model to go on from in these records, each once, one way after another."""
+        measures = [one for one in self.study.utility if isinstance(one, Generated)]
+        return tuple(dict.fromkeys(one.opening(record, self.scored) for one in measures for record in records))
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
