@@ -168,5 +168,5 @@ def _observed(run: Run, measure: Utility, record: Record, stats: TokenStats, sai
         return Observation(record, stats, context.labels)
     asked = measure.opening(record, context.scored)
     text = said.get((run.generation_key(record), spelled(asked.decoding, asked.prefix_tokens)))
-    follows = None if asked.prefix_tokens is None else context.cut(asked).follows
+    follows = None if asked.prefix_tokens is None else context.cuts.of(asked).follows
     return Observation(record, stats, context.labels, text, follows)
