@@ -19,6 +19,7 @@ from byrote.report.claim_contrasts import Contrast
 from byrote.report.claim_sides import Pair, Side, Studied, pairs_of
 from byrote.report.claims import JudgedClaim, judged, judged_claims
 from byrote.report.claims_section import claims_csv, claims_section
+from byrote.report.console import answer_text
 from byrote.report.html import report_html
 from byrote.report.results import Results
 from byrote.report.write import write_report
@@ -247,13 +248,14 @@ def test_claims_stand_in_every_form_of_the_report(folder: Path, varied: Path, tm
     assert section is not None
     assert section.summary == "Of 2 claims 1 is supported and 1 is contradicted."
     page = report_html(results)
+    assert section.summary in answer_text(results)
     assert "Full &lt;i&gt;leaks&lt;/i&gt; | most." in page and "<b>A1" not in page and "Published: +.2" in page
     rows = list(csv.DictReader(io.StringIO(claims_csv(results))))
     assert [(row["claim"], row["verdict"]) for row in rows] == [("<b>A1", "supported")] * 2 + [("A2", "contradicted")]
     assert all(float(row["low"]) < float(row["difference"]) < float(row["high"]) for row in rows)
     judged_of(varied, of={"model": "b"}, than={"model": "a"})
     again = VariedResults.read(varied)
-    assert "all 4 comparisons" in axes_html(again) and "## Claims" in axes_markdown(again)
+    assert "All comparisons of v" in axes_html(again) and "## Claims" in axes_markdown(again)
     write_axes_report(again, tmp_path)
     assert (tmp_path / "claims.csv").read_text() == claims_csv(again)
     write_report(with_claims(folder), tmp_path)

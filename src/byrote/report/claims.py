@@ -221,7 +221,10 @@ def _needed(claim: Claim, one: Contrast, margin: float) -> str:
         return would_show(estimate, margin, "records")
     edge = _edge(claim, estimate.value, margin)
     if _sign(claim) * (estimate.value - edge) <= 0.0:
-        return "the difference points the other way, and could be chance"
+        beyond = estimate.high < edge if _sign(claim) > 0 else estimate.low > edge
+        return "the difference points the other way, and could be chance" + (
+            " among so many comparisons" if beyond else ""
+        )
     size = size_beyond(replace(estimate, null_value=edge))
     what = "seeds" if estimate.interval in OVER_SEEDS else "records"
     if size is None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from byrote.report.answer import answer
 from byrote.report.axes import VariedResults
 from byrote.report.axes_tables import Overview
+from byrote.report.claims import judged_claims
+from byrote.report.claims_section import summary_of
 from byrote.report.formats import rate
 from byrote.report.results import Results
 from byrote.report.summary import Summary
@@ -93,6 +95,8 @@ def aligned(lines: Sequence[Sequence[str]], left: Sequence[int]) -> str:
 def answer_text(results: Results | VariedResults) -> str:
     """The plain-words answer without markup."""
     said = Overview(results).answer() if isinstance(results, VariedResults) else answer(Summary(results))
+    if claims := judged_claims(results):
+        said = [*said, summary_of(claims)]
     return " ".join(said).replace("**", "")
 
 
