@@ -56,9 +56,8 @@ def frontier(summary: Summary, attack: Attack, utility: Utility, look: dict[Conf
             "hovertemplate": f"untuned model<br>{label_text(utility.label)} {measure(start.value)}<extra></extra>",
         })  # fmt: skip
         xs.append(start.value)
-    direction = "higher is better" if utility.higher_is_better else "lower is better"
     wide = min(xs) > 0 and max(xs) / min(xs) > 4
-    layout = plain_layout(f"{utility.label} on test records ({direction})", f"AUC of {attack.label}", null)
+    layout = plain_layout(f"{utility.label} on test records ({utility.best})", f"AUC of {attack.label}", null)
     layout["xaxis"] |= {"type": "log"} if wide else {}
     return {"data": traces, "layout": layout}
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from byrote.report.findings import Configuration, Finding, Index, Verdict, configurations, findings
 from byrote.report.measures import Attack, Utility, headline
 from byrote.report.results import Results
+from byrote.report.rows import Row
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +50,11 @@ class Summary:
     @property
     def utility(self) -> Utility | None:
         return next(iter(self.results.evidence.utilities), None)
+
+    def of_the_records(self, utility: Utility) -> Row | None:
+        """The number of the test records' own text; None for a measure without such a thing."""
+        found = (self.index.get(one.configuration, one.epoch, utility, utility.of_the_records) for one in self.findings)
+        return next((row for row in found if row is not None), None)
 
     @property
     def tpr_rate(self) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +16,18 @@ from byrote.statistics.interval import rate_estimate, too_few, weighted_mean_est
 from byrote.statistics.jackknife import jackknife_estimate
 from byrote.store import Cell
 from byrote.types import Estimate, Floats
+
+
+def utility_rows(evidence: Evidence, cell: Cell, utility: Utility, epoch: int) -> Iterator[Row]:
+    """One utility measure on the test records; beside the untuned base model, that of the records' own text too."""
+    yield utility_row(evidence, cell, utility, epoch)
+    column, own = _column(evidence, cell.run_id, utility, epoch), utility.reference
+    if own is not None and column is not None and (cell.method == "none" or not cell.base_run_id):
+        test = evidence.part(cell.seed, "test")
+        rows = column.take(test.ids)
+        keep = _measured(rows)
+        found = utility_estimate(replace(utility, value=own), rows[keep], _groups(test, keep), None)
+        yield filled(blank_row(evidence, cell, epoch, "utility", utility), utility.of_the_records, found)
 
 
 def utility_row(evidence: Evidence, cell: Cell, utility: Utility, epoch: int) -> Row:
