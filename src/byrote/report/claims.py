@@ -16,7 +16,7 @@ from byrote.report.claim_contrasts import MATCHED, Contrast, Contrasts
 from byrote.report.claim_sides import Side, Studied, pairs_of, place_of, words_of
 from byrote.report.equivalence import would_show
 from byrote.report.evidence import MARGIN
-from byrote.report.formats import count, measure, percent, seconds, signed, size
+from byrote.report.formats import count, measure, seconds, signed, size
 from byrote.report.results import Results
 from byrote.statistics.comparison import OVER_SEEDS, holm, p_value, size_beyond, within_margin
 from byrote.types import ByroteError, Estimate
@@ -256,13 +256,13 @@ def _needed_of(each: Sequence[JudgedContrast], verdict: Verdict) -> str:
 
 
 def conditions(claim: Claim, margin: float) -> str:
-    """What is compared, in words: 'AUC of loss, at matched utility (within 2%)'."""
+    """What is compared, in words: 'membership.loss.auc, at matched validation loss (within 0.02 nats)'."""
     words = [claim.measure]
     words += [f"{key} {value}" for key, value in claim.settings.items()]
     if claim.at == "matched":
-        words.append(f"at matched utility (within {percent(MATCHED)})")
+        words.append(f"at matched validation loss (within {MATCHED:g} nats)")
     elif claim.at == "best":
-        words.append("at the epoch of best utility")
+        words.append("at the epoch of lowest validation loss")
     if claim.direction == "equal":
         words.append(f"equal within ±{margin:g}")
     elif claim.direction in ("not higher", "not lower"):
