@@ -72,7 +72,7 @@ def test_gains_are_the_paired_differences_of_the_same_records(clear: Decision) -
     assert duel is not None
     cells = [(one.configuration.done[0], 1) for one in (lora, full)]
     leaks = auc_difference(evidence, *cells, clear.summary.headline, "full")  # type: ignore[arg-type]
-    ratio = utility_difference(evidence, *cells, clear.summary.utility)  # type: ignore[arg-type]
+    ratio = utility_difference(evidence, *cells, clear.summary.chosen_by)  # type: ignore[arg-type]
     assert (duel.leakage.estimate.value, duel.leakage.estimate.low) == (-leaks.value, -leaks.high)  # type: ignore[operator]
     assert duel.utility.estimate.value == pytest.approx(-math.log(ratio.value))  # type: ignore[arg-type]
     assert duel.utility.estimate.low == pytest.approx(-math.log(ratio.high))  # type: ignore[arg-type]
@@ -198,7 +198,7 @@ def test_a_private_method_whose_account_does_not_hold_is_never_chosen(tmp_path: 
 
 def test_the_price_of_privacy_is_told_in_percent_of_perplexity(tmp_path: Path) -> None:
     found = decision_in(tmp_path, methods=("lora",), members=300, test=3000, levels=("none", "8"), epochs=1)
-    row = found.summary.tuned[1].utility_versus[found.summary.utility]  # type: ignore[index]
+    row = found.summary.tuned[1].utility_versus[found.summary.chosen_by]  # type: ignore[index]
     assert row.value is not None and row.low is not None and row.high is not None and row.low > 1.0
     said = " ".join(recommendation(found))
     shown = [f"{100 * (x - 1):.2g}%" for x in (row.value, row.low, row.high)]
@@ -225,7 +225,7 @@ def test_the_picture_marks_what_is_not_dominated_and_its_sizes_say_the_cost(clea
     left = clear.contest.undominated()
     assert rings == {str(look[one.configuration].key) for one in left} and left
     for one in left:
-        trace, row = marks[one.configuration.label], one.utility[clear.summary.utility]  # type: ignore[index]
+        trace, row = marks[one.configuration.label], one.utility[clear.summary.chosen_by]  # type: ignore[index]
         assert trace["text"] == [f"<b>{one.configuration.label}</b>"] and trace["x"] == [row.value]
         assert trace["error_x"]["array"] == [row.high - row.value]  # type: ignore[operator]
     other = frontier.figures[0]

@@ -53,7 +53,8 @@ def number(utility: Utility, seen: list[Observation]) -> float:
 
 def test_says_what_its_number_means(utility: Utility) -> None:
     assert utility.metric and utility.form in ("mean", "exp", "rate", "sums") and utility.__doc__
-    assert isinstance(utility.higher_is_better, bool) and isinstance(utility.unit, str)
+    assert utility.higher_is_better in (True, False, None) and isinstance(utility.unit, str)
+    assert (utility.higher_is_better is None) == callable(getattr(utility, "reference", None)), "nearest to what?"
     assert utility.form == "exp" or utility.bounds is not None or not utility.higher_is_better
 
 

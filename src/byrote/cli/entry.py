@@ -9,15 +9,16 @@ import sys
 import cyclopts
 
 from byrote.cli.app import BAD_USAGE, DONE, FAILED, INTERRUPTED, app
-from byrote.cli.outputs import gate, report
-from byrote.cli.start import init, list_
+from byrote.cli.outputs import card, compare, gate, report
+from byrote.cli.start import init, list_, schema
 from byrote.cli.train import audit, doctor, run
 from byrote.types import ByroteError, StudyError
 
-for command in (run, audit, doctor, report, gate):
+for command in (run, audit, doctor, report, compare, card, gate):
     app.command(command)
 app.command(list_, name="list")
 app.command(init)
+app.command(schema)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""The commands that read results and train nothing: report, gate."""
+"""The commands that read results and train nothing: report, compare, card, gate."""
 
 from __future__ import annotations
 
@@ -54,6 +54,70 @@ def _again(folder: Path) -> int:
     from byrote.report.write import report_again
 
     return show(report_again(folder), folder)
+
+
+def compare(
+    first: Path,
+    second: Path,
+    /,
+    *,
+    only: Annotated[list[str] | None, Parameter(negative=())] = None,
+    slice_: Annotated[list[str] | None, Parameter(name="--slice", negative=())] = None,
+    across: Annotated[list[Literal["model", "data"]] | None, Parameter(negative=())] = None,
+    format: Literal["text", "md", "csv", "json"] = "text",
+    out: Path | None = None,
+) -> int:
+    """Set two results folders side by side: numbers that both have, with the difference and its interval.
+
+    Numbers match where model, data, method, settings, privacy, seed, slice and metric are the same, at the last epoch.
+
+    Parameters
+    ----------
+    first
+        A folder that `byrote run` or `byrote audit` left.
+    second
+        Another one. Differences are of the second less the first.
+    only
+        Compare only these numbers: KIND.METRIC, KIND.NAME or KIND.NAME.METRIC, as in --only membership.auc. The fewer
+        are compared, the less the correction for many costs. Repeatable. Default: the AUC of every attack, what comes
+        out, wrong labels, utility and epsilon.
+    slice_
+        Compare these parts of the records besides all of them, such as copies=8, or all. Repeatable.
+    across
+        Compare although the model, or the data, is not the same. Repeatable.
+    format
+        text, md, csv or json.
+    out
+        The file to write. Default: standard output.
+    """
+    from byrote.report.compare import Asked
+    from byrote.report.compare import compare as side_by_side
+    from byrote.report.compare_text import csv_of, json_of, markdown_of, text_of
+    from byrote.report.selection import Key
+
+    asked = Asked([Key.read(text) for text in only or []], slice_ or (), across or ())
+    forms = {"text": text_of, "md": markdown_of, "csv": csv_of, "json": json_of}
+    put(forms[format](side_by_side(first, second, asked)), out)
+    return DONE
+
+
+def card(folder: Path, /, *, run: str | None = None, out: Path | None = None) -> int:
+    """Write a section for the model card of one tuned model: training, privacy account, audit and their limits.
+
+    Parameters
+    ----------
+    folder
+        The folder that `byrote run` or `byrote audit` left.
+    run
+        Which model, where there are several: a run id, or a method that only one run has.
+    out
+        The Markdown file to write. Default: standard output.
+    """
+    from byrote.report.card import card as section
+    from byrote.report.render import read_results
+
+    put(section(read_results(folder), run), out)
+    return DONE
 
 
 def gate(

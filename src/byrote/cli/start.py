@@ -1,8 +1,9 @@
-"""The commands that one begins with: list and init."""
+"""The commands that one begins with: list, init and schema."""
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -37,6 +38,8 @@ def init(
 ) -> int:
     """Write a commented first study for a data file, by looking at its columns.
 
+    Beside it goes study.schema.json, with which editors complete the study's keys and mark what is misspelt.
+
     Parameters
     ----------
     file
@@ -50,12 +53,22 @@ def init(
     from byrote.data.describe import describe_file
     from byrote.data.init import study_text
     from byrote.store import write_text
+    from byrote.study.schema import FILE, MODELINE, schema_text
 
     place = study or file.with_suffix(".yaml")
     if place.exists() and not force:
         raise StudyError(f"{place} exists already: give --force to overwrite it, or another --study")
-    write_text(place, study_text(describe_file(file), _source_from(file, place)))
+    write_text(place, f"{MODELINE}\n{study_text(describe_file(file), _source_from(file, place))}")
+    write_text(place.parent / FILE, schema_text())
     out_console().print(f"Wrote {place}. Look through it, then: byrote run {place}", soft_wrap=True)
+    return DONE
+
+
+def schema() -> int:
+    """Print the JSON Schema of study files, for editors: byrote schema > study.schema.json."""
+    from byrote.study.schema import schema_text
+
+    sys.stdout.write(schema_text())
     return DONE
 
 

@@ -39,7 +39,7 @@ def run(
         Processes that train at the same time, each with its share of the threads: for many small models. The numbers
         are those of one process with as many threads as each of these has.
     dry_run
-        Show what would be trained and what the store already has, and stop.
+        Show what would be trained, what the store already has and about how long the rest takes, and stop.
     """
     from byrote.console import out_console, watching
 

@@ -202,8 +202,7 @@ def _utility(summary: Summary) -> list[str]:
     if last is not first:
         span = f"between {span} and {measure(high)} ({last.configuration.label})"
     untuned = "" if before is None else f", against {measure(before)} for the untuned model"
-    better = "higher" if utility.higher_is_better else "lower"
-    return [f"On test records {utility.label} is {span}{untuned}; {better} is better."]
+    return [f"On test records {utility.label} is {span}{untuned}; {utility.best}."]
 
 
 def _failed(summary: Summary) -> list[str]:

@@ -21,7 +21,7 @@ from byrote.report.poisoning_rows import poisoning_rows
 from byrote.report.privacy_rows import account_rows, versus_rows
 from byrote.report.rows import BALANCED, COSTS, PARTIAL, PARTIAL_FPR, RATES, Row, blank_row, filled
 from byrote.report.shadow_rows import against_plain, with_shadows
-from byrote.report.utility_rows import utility_row
+from byrote.report.utility_rows import utility_rows
 from byrote.statistics.accuracy import balanced_accuracy
 from byrote.statistics.delong import auc_estimate, auc_lift
 from byrote.statistics.interval import pool_logs_over_seeds, pool_over_seeds
@@ -68,7 +68,7 @@ def cell_rows(evidence: Evidence, cell: Cell) -> Iterator[Row]:
                     yield from membership_rows(evidence, cell, attack, epoch, slice_)
         for utility in evidence.utilities:
             if epoch == epochs[-1] or not utility.last_epoch_only:
-                yield utility_row(evidence, cell, utility, epoch)
+                yield from utility_rows(evidence, cell, utility, epoch)
     for attack in with_shadows(evidence.attacks) if cell.method != "none" and epochs else ():
         for fewer in attack.weaker:
             yield from membership_rows(evidence, cell, fewer, epochs[-1])

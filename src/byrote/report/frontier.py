@@ -75,7 +75,7 @@ class Frontier:
 
 def frontier_of(decision: Decision, look: Mapping[Configuration, Style]) -> Frontier | None:
     """The picture; None where no method has both numbers."""
-    summary, utility = decision.summary, decision.summary.utility
+    summary, utility = decision.summary, decision.summary.chosen_by
     leaks = [leak for leak in _leaks(summary, utility) if leak.paths] if utility is not None else []
     if utility is None or not leaks:
         return None
@@ -178,8 +178,7 @@ def _figure(
             "hovertemplate": f"untuned model<br>{label_text(utility.label)} {measure(start.value)}<extra></extra>",
         })  # fmt: skip
         xs.append(start.value)
-    direction = "higher is better" if utility.higher_is_better else "lower is better"
-    layout = plain_layout(f"{utility.label} on test records ({direction})", leak.label, leak.null)
+    layout = plain_layout(f"{utility.label} on test records ({utility.best})", leak.label, leak.null)
     layout["yaxis"]["title"]["text"] = label_text(leak.label).replace(", members", "<br>members")
     layout["height"] = 460
     if min(xs) > 0 and max(xs) / min(xs) > 4:

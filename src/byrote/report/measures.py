@@ -81,7 +81,8 @@ class Utility:
     name: str
     settings: str
     metric: str
-    higher_is_better: bool = False
+    higher_is_better: bool | None = False
+    """None where the nearest to the number of the records' own text is best."""
     form: Literal["mean", "exp", "rate", "sums"] = "mean"
     bounds: tuple[float, float] | None = None
     unit: str = ""
@@ -90,10 +91,24 @@ class Utility:
     last_epoch_only: bool = False
     value: Callable[[Floats], Floats] | None = field(default=None, compare=False)
     """The number of sums of statistics; None where no installed package knows the measure."""
+    reference: Callable[[Floats], Floats] | None = field(default=None, compare=False)
+    """The same number of the records' own text; None where there is no such thing."""
 
     @property
     def label(self) -> str:
         return label(self.metric, self.settings)
+
+    @property
+    def best(self) -> str:
+        """Which of its numbers are better, in words."""
+        if self.higher_is_better is None:
+            return "the nearest to the records' own is best"
+        return f"{'higher' if self.higher_is_better else 'lower'} is better"
+
+    @property
+    def of_the_records(self) -> str:
+        """The metric of the records' own text."""
+        return f"{self.metric}-of-the-records"
 
 
 def attacks_of(manifest: Manifest) -> list[Attack]:
@@ -190,14 +205,15 @@ def utilities_of(manifest: Manifest) -> list[Utility]:
                     name=component.name,
                     settings=component.settings(),
                     metric=str(getattr(component, "metric", component.name)),
-                    higher_is_better=bool(getattr(component, "higher_is_better", False)),
+                    higher_is_better=getattr(component, "higher_is_better", False),
                     form=getattr(component, "form", "sums"),
                     bounds=getattr(component, "bounds", None),
                     unit=str(getattr(component, "unit", "")),
                     summary=component.summary(),
                     conditions=str(getattr(component, "conditions", "")),
-                    last_epoch_only=getattr(component, "reads", "") == "completions",
+                    last_epoch_only=getattr(component, "reads", "") in ("completions", "generated text"),
                     value=getattr(component, "value", None),
+                    reference=getattr(component, "reference", None),
                 )
             )
     return found

@@ -244,7 +244,7 @@ def _versus_columns(summary: Summary) -> list[Column]:
     heads = [Column(f"AUC of {attack.label}", "without → with"), Column("paired difference")] if attack else []
     for utility in summary.results.evidence.utilities:
         ratio = "ratio" if utility.form == "exp" else "difference"
-        better = "higher is better" if utility.higher_is_better else "lower is better"
+        better = "" if utility.higher_is_better is None else utility.best
         heads += [Column(utility.label, "without → with"), Column(f"paired {ratio}", better)]
     return [*heads, Column("training", "without → with")]
 

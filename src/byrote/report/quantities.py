@@ -153,8 +153,8 @@ def _of_extraction(summary: Summary, measure: Extraction, metric: str, rows: Map
 
 
 def utility_of(summary: Summary) -> Quantity | None:
-    """The study's first utility measure; None where it has none."""
-    utility, evidence = summary.utility, summary.results.evidence
+    """The utility measure that methods are chosen by; None where the study has none."""
+    utility, evidence = summary.chosen_by, summary.results.evidence
     if utility is None:
         return None
 

@@ -165,7 +165,7 @@ def _worded(of: Decision, one: Finding) -> str:
 
 def _cost(of: Decision, one: Finding) -> str:
     """', 4% [2%, 6%] worse than without privacy'; empty where that is not measured."""
-    quantity, utility = of.contest.utility, of.summary.utility
+    quantity, utility = of.contest.utility, of.summary.chosen_by
     row = one.utility_versus.get(utility) if utility is not None else None
     if quantity is None or row is None or None in (row.value, row.low, row.high):
         return ""

@@ -19,6 +19,7 @@ from byrote.report.estimates import STATED
 from byrote.report.evidence import Evidence
 from byrote.report.extraction_rows import NONMEMBERS
 from byrote.report.findings import Configuration, configurations
+from byrote.report.measures import label
 from byrote.report.results import Results
 from byrote.report.rows import COSTS, Row
 from byrote.store import Cell, canonical_json
@@ -67,10 +68,8 @@ class Identity(NamedTuple):
     @property
     def label(self) -> str:
         """'reference auc', 'k-extractable, prefix_tokens 16 share on copies=8'."""
-        own = json.loads(self.settings) if self.settings else {}
-        words = [self.name, *(f"{key} {value}" for key, value in own.items())]
         metric = "" if self.metric == self.name else f" {self.metric}"
-        return f"{', '.join(words)}{metric}{f' on {self.slice}' if self.slice else ''}"
+        return f"{label(self.name, self.settings)}{metric}{f' on {self.slice}' if self.slice else ''}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ from functools import cached_property
 from byrote.report.findings import Configuration, Finding, Index, Verdict, configurations, findings
 from byrote.report.measures import Attack, Utility, headline
 from byrote.report.results import Results
+from byrote.report.rows import Row
 
 MOST_DRAWN = 24
 """Methods in one picture: of more, none can be told from another."""
@@ -61,6 +62,16 @@ class Summary:
     @property
     def utility(self) -> Utility | None:
         return next(iter(self.results.evidence.utilities), None)
+
+    @property
+    def chosen_by(self) -> Utility | None:
+        """The first utility measure of which more is better, or less: methods cannot be chosen by another."""
+        return next((one for one in self.results.evidence.utilities if one.higher_is_better is not None), None)
+
+    def of_the_records(self, utility: Utility) -> Row | None:
+        """The number of the test records' own text; None for a measure without such a thing."""
+        found = (self.index.get(one.configuration, one.epoch, utility, utility.of_the_records) for one in self.findings)
+        return next((row for row in found if row is not None), None)
 
     @property
     def tpr_rate(self) -> float | None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from byrote.report.extraction_numbers import beyond, number_label, numbers_of
 from byrote.report.findings import Finding
-from byrote.report.formats import ABSENT, count, limits, measure, percent, rate, seconds, signed, size
+from byrote.report.formats import ABSENT, count, limits, measure, percent, rate, seconds, signed, size, with_limits
 from byrote.report.measures import Extraction, Utility
 from byrote.report.rows import BALANCED, PARTIAL, PARTIAL_FPR, RATES, Row
 from byrote.report.sliced import SlicedIndex
@@ -121,7 +121,7 @@ def leakage_columns(summary: Summary) -> list[Column]:
 
 def utility_columns(summary: Summary) -> list[Column]:
     """The heads of those of utility alone."""
-    return [Column(utility.label, _better(utility)) for utility in side_by_side(summary)]
+    return [Column(utility.label, utility.best) for utility in side_by_side(summary)]
 
 
 def side_by_side(summary: Summary) -> Sequence[Utility]:
@@ -132,22 +132,20 @@ def side_by_side(summary: Summary) -> Sequence[Utility]:
 
 def utility_notes(summary: Summary) -> list[tuple[str, str]]:
     """What each utility measure means, in its unit, and how text was generated for it."""
-    return [(utility.label, _meaning(utility)) for utility in summary.results.evidence.utilities]
+    return [(utility.label, _meaning(summary, utility)) for utility in summary.results.evidence.utilities]
 
 
-def _meaning(utility: Utility) -> str:
+def _meaning(summary: Summary, utility: Utility) -> str:
     unit = f" ({utility.unit})" if utility.unit else ""
     conditions = f" Made with {utility.conditions}." if utility.conditions else ""
-    return f"{utility.summary or utility.name}{unit}; {_better(utility)}.{conditions}"
+    known = summary.of_the_records(utility)
+    own = f" The records' own text has {with_limits(known.estimate, measure)}." if known is not None else ""
+    return f"{utility.summary or utility.name}{unit}; {utility.best}.{conditions}{own}"
 
 
 def _null_of(summary: Summary, one: Finding) -> float | None:
     row = one.auc.get(summary.headline) if summary.headline and one.configuration.method != "none" else None
     return row.null_value if row is not None else None
-
-
-def _better(utility: Utility) -> str:
-    return "higher is better" if utility.higher_is_better else "lower is better"
 
 
 def _null(value: float | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +16,18 @@ from byrote.statistics.interval import rate_estimate, too_few, weighted_mean_est
 from byrote.statistics.jackknife import jackknife_estimate
 from byrote.store import Cell
 from byrote.types import Estimate, Floats
+
+
+def utility_rows(evidence: Evidence, cell: Cell, utility: Utility, epoch: int) -> Iterator[Row]:
+    """One utility measure on the test records; beside the untuned base model, that of the records' own text too."""
+    yield utility_row(evidence, cell, utility, epoch)
+    column, own = _column(evidence, cell.run_id, utility, epoch), utility.reference
+    if own is not None and column is not None and (cell.method == "none" or not cell.base_run_id):
+        test = evidence.part(cell.seed, "test")
+        rows = column.take(test.ids)
+        keep = _measured(rows)
+        found = utility_estimate(replace(utility, value=own), rows[keep], _groups(test, keep), None)
+        yield filled(blank_row(evidence, cell, epoch, "utility", utility), utility.of_the_records, found)
 
 
 def utility_row(evidence: Evidence, cell: Cell, utility: Utility, epoch: int) -> Row:
@@ -38,13 +50,22 @@ def utility_row(evidence: Evidence, cell: Cell, utility: Utility, epoch: int) ->
 
 
 def utility_difference(
-    evidence: Evidence, ours: tuple[Cell, int], theirs: tuple[Cell, int], utility: Utility
+    evidence: Evidence,
+    ours: tuple[Cell, int],
+    theirs: tuple[Cell, int],
+    utility: Utility,
+    their_evidence: Evidence | None = None,
 ) -> Estimate:
     """The difference of two cells on the test records of the first; where the measure is an exponential, their ratio.
 
-    The null is no difference. The records are the same on both sides, so each is left out, or weighed, on both.
+    The null is no difference. The records are the same on both sides, so each is left out, or weighed, on both;
+    `their_evidence` is that of another study on the same records.
     """
-    one, other = (_column(evidence, cell.run_id, utility, epoch) for cell, epoch in (ours, theirs))
+    sources = (evidence, their_evidence or evidence)
+    one, other = (
+        _column(source, cell.run_id, utility, epoch)
+        for source, (cell, epoch) in zip(sources, (ours, theirs), strict=True)
+    )
     if one is None or other is None:
         return Estimate.absent(f"{'' if one is None else 'without privacy: '}not measured at this epoch")
     test = evidence.part(ours[0].seed, "test")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ from byrote.objectives.completion import encode_completions
 from byrote.plants.base import Plant, plant_all
 from byrote.registry import Component
 from byrote.runner import tables
+from byrote.runner.cuts import Cuts
 from byrote.runner.encoders import Encoders
 from byrote.runner.environment import pick_device
 from byrote.runner.neighbours import missing_neighbours, read_neighbours, why_no_neighbours
@@ -36,7 +38,7 @@ from byrote.study import Study
 from byrote.study.experiment import RECIPE, BaseExperiment, Experiment
 from byrote.study.fields import Part
 from byrote.study.privacy import PrivacyLevel
-from byrote.types import Decoding, Generation, Opening, Query, Record, Splits, StudyError, ordinary, text_key
+from byrote.types import Decoding, Opening, Query, Record, Splits, StudyError, ordinary, text_key
 from byrote.utility.generated import Generated
 
 if TYPE_CHECKING:
@@ -58,18 +60,6 @@ class Given:
     notes: tuple[str, ...] = ()
 
 
-class Cut(NamedTuple):
-    """A record where a model goes on from it."""
-
-    given: str
-    follows: str
-    """As many tokens of what truly follows as the model may write."""
-    rest: str
-    """All that truly follows."""
-    tokens: int
-    """How many `follows` has."""
-
-
 class Context:
     """One study being run. The model and the tokenizer are loaded only when something needs them."""
 
@@ -77,7 +67,7 @@ class Context:
         self, study: Study, folder: Path, store: Store, progress: Progress, given: Given | None = None
     ) -> None:
         self.study, self.store, self.progress, self.given = study, store, progress, given
-        self.encoders = Encoders(self, folder)
+        self.encoders, self.cuts = Encoders(self, folder), Cuts(self)
         if given is None and any(isinstance(method, Tuned) for method in study.methods):
             raise StudyError(
                 "tuned: a study draws its members itself, which says nothing of what this model was trained on. "
@@ -96,8 +86,15 @@ class Context:
         self._backgrounds: dict[int, Background] = {}
         self._wanted: dict[int, list[Asked]] = {}
         self._tokens: dict[str, NDArray[np.int32]] = {}
-        self._cuts: dict[tuple[str, int | None, int], Cut] = {}
         self._tokenizer: PreTrainedTokenizerBase | None = None
+
+    def looking_ahead(self) -> Context:
+        """The same for a plan: it writes nothing, and keeps no question for later that may hang on neighbours which
+        are still to be made.
+        """
+        found = copy.copy(self)
+        found.keeps_splits, found._backgrounds, found._wanted = False, {}, {}
+        return found
 
     def _untuned_model(self, folder: Path) -> ResolvedModel:
         if self.given is not None and (found := self.given.base or (None if self.study.untuned else self.given.tuned)):
@@ -155,10 +152,10 @@ class Context:
         self._tokenizer = loaded.tokenizer
         return loaded
 
-    @cached_property
-    def decodings(self) -> tuple[Decoding, ...]:
-        """The ways in which the study's measures need text to be generated, each once."""
-        return tuple(dict.fromkeys(one.decoding for one in self.study.utility if isinstance(one, Generated)))
+    def to_measure(self, records: Sequence[Record]) -> tuple[Opening, ...]:
+        """What the study's measures want the model to go on from in these records, each once, one way after another."""
+        measures = [one for one in self.study.utility if isinstance(one, Generated)]
+        return tuple(dict.fromkeys(one.opening(record, self.scored) for one in measures for record in records))
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
@@ -307,31 +304,6 @@ class Context:
     def chances(self, seed: int) -> tuple[tuple[Record, Decoding], ...]:
         """The records, and the ways of drawing text, of which its attacks read the chances."""
         return tuple((record, how) for attack, record in self._attacked(seed) if (how := attack.drawing) is not None)
-
-    def cut(self, opening: Opening) -> Cut:
-        """A record cut where a model goes on from it; as far as the model reads it."""
-        record, most = opening.record, opening.decoding.max_new_tokens
-        key = (text_key(record.text), opening.prefix_tokens, most)
-        if key not in self._cuts:
-            if opening.prefix_tokens is None:
-                rest = record.messages[-1][1] if record.messages is not None else record.completion or ""
-                before, after = record.text.removesuffix(rest), self._ids(rest)
-            else:
-                ids = encode(self.tokenizer, [record.text], self.study.max_length)[0].ids
-                before, after = self._text(ids[: opening.prefix_tokens]), ids[opening.prefix_tokens :]
-                rest = self._text(after)
-            self._cuts[key] = Cut(before, self._text(after[:most]), rest, len(after[:most]))
-        return self._cuts[key]
-
-    def as_long(self, said: Generation, cut: Cut) -> str:
-        """What a model wrote, no further than as many tokens as truly follow."""
-        return said.text if len(said.tokens) <= cut.tokens else self._text(said.tokens[: cut.tokens])
-
-    def _ids(self, text: str) -> tuple[int, ...]:
-        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    def _text(self, ids: Sequence[int]) -> str:
-        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
 
     def gradients(self, seed: int) -> tuple[Record, ...]:
         """The records whose gradients its attacks read."""

@@ -94,8 +94,8 @@ def _rows(
     """One for each of these records; all records of the side are sources, asked about or not. The smaller side has
     `least` of them.
     """
-    cut = witness.run.context.cut
-    sources = [cut(one).rest for record in side for one in measure.openings(record, witness.background)]
+    cuts = witness.run.context.cuts
+    sources = [cuts.of(one).rest for record in side for one in measure.openings(record, witness.background)]
     evidence = [replace(witness.of(measure, record), sources=least) for record in records]
     found = measure_all(measure, evidence, sources)
     made = make(measure)  # now that it shows whether its encoder could be loaded

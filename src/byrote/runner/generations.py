@@ -88,9 +88,10 @@ def generation_seconds(folder: RunFolder, epoch: int) -> dict[str, float]:
 
 def cut_off(run: Run, epoch: int, records: Sequence[Record]) -> list[str]:
     """A sentence for each way of generating by which answers did not come to their end."""
-    notes, found = [], read_generations(run.folder, epoch) if run.context.decodings else {}
-    for decoding in run.context.decodings:
-        said = [found.get((run.generation_key(record), spelled(decoding))) for record in records]
+    asked = alike(one for one in run.context.to_measure(records) if one.prefix_tokens is None)
+    notes, found = [], read_generations(run.folder, epoch) if asked else {}
+    for (decoding, _), prompts in asked.items():
+        said = [found.get((run.generation_key(record), spelled(decoding))) for record in prompts]
         answers = [one for one in said if one is not None and not one.reason]
         if cut := sum(not one.ended for one in answers):
             notes.append(

@@ -13,7 +13,7 @@ from byrote.methods.tuned import Tuned
 from byrote.runner import tables
 from byrote.runner.context import Context
 from byrote.runner.given import TunedRun
-from byrote.runner.method_run import ONCE, MethodRun
+from byrote.runner.method_run import ONCE, MethodRun, longest_opening
 from byrote.runner.one import COST, ENVIRONMENT, EXPERIMENT, HISTORY, Wanted, stats_name
 from byrote.runner.private_runs import check_privacy
 from byrote.runner.trained import TrainedRun
@@ -120,13 +120,13 @@ class InContextRun(MethodRun):
 
     def _longest(self, method: InContext, target: Target, splits: Splits) -> int:
         """Tokens of the longest context with the longest text after it."""
-        tests, decodings = {record.id for record in splits.test}, self.context.decodings
-        found, opening = [], self.longest_opening(target)
+        tests, context = {record.id for record in splits.test}, self.context
+        found, opening = [], longest_opening(target, context.openings(self.experiment.seed))
         for one in method.sets(splits, self.seed(PURPOSE)):
             asked = [record for record in one.others if record.id in tests]
             lengths = [len(example.ids) for example in target.encode(one.scored)]
-            lengths += [target.longest_answer(asked, how) for how in decodings]
-            found.append(len(target.context_of(one.demonstrations, method.separator)) + max(*lengths, opening))
+            lengths += [longest_opening(target, context.to_measure(asked)), opening]
+            found.append(len(target.context_of(one.demonstrations, method.separator)) + max(lengths))
         return max(found)
 
     def _score_behind(self, target: Target, sets: Sequence[DemonstrationSet]) -> None:

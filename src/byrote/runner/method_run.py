@@ -61,6 +61,16 @@ def half_of(records: Sequence[Record], seed: int) -> tuple[Record, ...]:
     return tuple(record for record in records if drawn[record.group_id])
 
 
+def longest_opening(target: Target, openings: Sequence[Opening]) -> int:
+    """Tokens of the longest of these, with what is generated after it."""
+    asked = {  # whatever the seed of its draws
+        (one.record.text, one.prefix_tokens, one.decoding.max_new_tokens): one.record for one in openings
+    }
+    plain = [Opening(record, Decoding(most), prefix) for (_, prefix, most), record in asked.items()]
+    lengths = (target.longest_answer(records, how, prefix) for (how, prefix), records in alike(plain).items())
+    return max(lengths, default=0)
+
+
 class MethodRun(Run, ABC):
     """A method on one split."""
 
@@ -101,8 +111,8 @@ class MethodRun(Run, ABC):
         """All methods and the base must read the same tokens of a text, so virtual tokens may not crowd any out."""
         limit = getattr(model.config, "max_position_embeddings", None)
         longest = max(len(example.ids) for example in target.encode(splits.all()))
-        longest = max(longest, *(target.longest_answer(splits.test, how) for how in self.context.decodings), 0)
-        longest = max(longest, self.longest_opening(target))
+        openings = self.context.openings(self.experiment.seed) + self.context.to_measure(splits.test)
+        longest = max(longest, longest_opening(target, openings))
         if limit is not None and longest + self.virtual_tokens > limit:
             raise StudyError(
                 f"{self.method.name}: {self.virtual_tokens} virtual tokens and texts of {longest} tokens do "
@@ -167,16 +177,6 @@ class MethodRun(Run, ABC):
         stats = self.stats(epoch)
         found = [stats[text_key(record.text)] for record in splits.validation]
         return mean_loss([one for one in found if len(one)])
-
-    def longest_opening(self, target: Target) -> int:
-        """Tokens of the longest opening of the study's attacks, with what is generated after it."""
-        openings = self.context.openings(self.experiment.seed)
-        asked = {  # whatever the seed of its draws
-            (one.record.text, one.prefix_tokens, one.decoding.max_new_tokens): one.record for one in openings
-        }
-        plain = [Opening(record, Decoding(most), prefix) for (_, prefix, most), record in asked.items()]
-        lengths = (target.longest_answer(records, how, prefix) for (how, prefix), records in alike(plain).items())
-        return max(lengths, default=0)
 
     def cuts(self, target: Target, splits: Splits) -> list[str]:
         """How many records of each part were longer than what is read of them, as sentences."""

@@ -97,7 +97,7 @@ class Run:
 
     def _asked(self, wanted: Wanted) -> tuple[Sequence[Opening], Sequence[Opening]]:
         """What is to be generated: for the study's measures, and for its attacks."""
-        return [Opening(record, how) for how in self.context.decodings for record in wanted.prompts], wanted.openings
+        return self.context.to_measure(wanted.prompts), wanted.openings
 
     def ensure_answers(self, target: Target, epoch: int, wanted: Wanted, label: str) -> None:
         """Make what of it is not there, with the model as it stands after an epoch."""

@@ -15,7 +15,7 @@ from byrote.attacks.base import (
 )
 from byrote.attacks.fitted import FittedAttack, score_set
 from byrote.runner.context import Context
-from byrote.runner.generations import read_generations, spelled
+from byrote.runner.generations import Generations, read_generations, spelled
 from byrote.runner.kept_rows import Series, append, current, keys, made_by, unknown
 from byrote.runner.one import Run
 from byrote.runner.queries import NO_ANSWER
@@ -136,10 +136,10 @@ def ensure_utility(run: Run, measures: Sequence[Utility], splits: Splits, epochs
     rows: list[dict[str, Any]] = []
     for epoch in epochs:
         stats: dict[str, TokenStats] = {}
-        said = read_generations(run.folder, epoch) if epoch == epochs[-1] and run.context.decodings else {}
+        written = epoch == epochs[-1] and any(isinstance(measure, Generated) for measure in measures)
+        said = read_generations(run.folder, epoch) if written else {}
         for measure in measures:
-            generated = measure.decoding if isinstance(measure, Generated) else None
-            if generated and epoch != epochs[-1]:
+            if isinstance(measure, Generated) and epoch != epochs[-1]:
                 continue
             records = unknown(known, epoch, measure.name, measure.settings(), splits.test)
             stats = stats or (run.stats(epoch) if records else {})
@@ -151,13 +151,22 @@ def ensure_utility(run: Run, measures: Sequence[Utility], splits: Splits, epochs
                     "made_by": made_by(measure),
                     "record_id": record.id,
                 }
-                key = text_key(record.text)
-                text = said.get((run.generation_key(record), spelled(generated))) if generated else None
-                labels = run.context.labels
-                seen = Observation(record, read_for(record, stats[key], labels), labels, text)
+                seen = _observed(run, measure, record, stats[text_key(record.text)], said)
                 try:
                     rows.append({**row, "statistics": measure.measure(seen), "reason": ""})
                 except Unscorable as unscorable:
-                    closed = run.asked_no_more if generated and text is None else ""
+                    closed = run.asked_no_more if isinstance(measure, Generated) and seen.generation is None else ""
                     rows.append({**row, "statistics": [], "reason": closed or str(unscorable)})
     return append(run.folder, UTILITY, rows, "utility", {"statistics": pa.list_(pa.float64())}, measures)
+
+
+def _observed(run: Run, measure: Utility, record: Record, stats: TokenStats, said: Generations) -> Observation:
+    """What a measure may read of a test record."""
+    context = run.context
+    stats = read_for(record, stats, context.labels)
+    if not isinstance(measure, Generated):
+        return Observation(record, stats, context.labels)
+    asked = measure.opening(record, context.scored)
+    text = said.get((run.generation_key(record), spelled(asked.decoding, asked.prefix_tokens)))
+    follows = None if asked.prefix_tokens is None else context.cuts.of(asked).follows
+    return Observation(record, stats, context.labels, text, follows)

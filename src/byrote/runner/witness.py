@@ -99,7 +99,7 @@ class Witness:
             self.generations.get((self.run.generation_key(one.record), spelled(one.decoding, one.prefix_tokens)))
             for one in asked.openings
         ]
-        cuts = [self.run.context.cut(one) for one in asked.openings]
+        cuts = [self.run.context.cuts.of(one) for one in asked.openings]
         norm = self.gradients.get(key) if "gradients" in needs else None
         drawn, drawing = None, attack.drawing
         if drawing is not None:
@@ -122,7 +122,7 @@ class Witness:
             given=tuple(cut.given for cut in cuts),
             follows=tuple(cut.follows for cut in cuts),
             as_long=tuple(
-                self.run.context.as_long(one, cut) for one, cut in zip(said, cuts, strict=True) if one is not None
+                self.run.context.cuts.as_long(one, cut) for one, cut in zip(said, cuts, strict=True) if one is not None
             ),
             rests=tuple(cut.rest for cut in cuts),
             chances=drawn,

@@ -181,7 +181,8 @@ class Study(Training):
         reads, objective = _shape(given.data), given.data.get("objective")
         for component in components:
             own = getattr(type(component), "reads", "both")
-            if own not in (reads, "both") and not (own == "completions" and objective == "completion"):
+            written = {"completions": objective == "completion", "generated text": reads == "tokens"}
+            if own not in (reads, "both") and not written.get(own, False):
                 usable = "Use one of: " + ", ".join(ATTACKS[reads] + UTILITY[reads])
                 usable += "; or objective: completion" if own == "completions" else ""
                 if given.field_name == "plants":

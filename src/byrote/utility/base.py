@@ -12,7 +12,7 @@ from byrote.registry import Component
 from byrote.types import Floats, Generation, Record, TokenStats
 
 Form = Literal["mean", "exp", "rate", "sums"]
-Reads = Literal["tokens", "labels", "both", "completions"]
+Reads = Literal["tokens", "labels", "both", "completions", "generated text"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,6 +24,8 @@ class Observation:
     labels: tuple[str, ...] = ()
     """The classes in the order of `stats.classes`; empty where nothing is classified."""
     generation: Generation | None = None
+    follows: str | None = None
+    """What truly follows the tokens that were given, no further than was to be generated; None: the completion."""
 
 
 class Utility(Component):
@@ -39,14 +41,17 @@ class Utility(Component):
     """The column `metric` of the results."""
     unit: ClassVar[str]
     """What the number counts, in words; empty for a pure number."""
-    higher_is_better: ClassVar[bool]
+    higher_is_better: ClassVar[bool | None]
+    """None where the records' own text has such a number too, by a method `reference` of the same sums, and the
+    nearest to that is best."""
     form: ClassVar[Form] = "mean"
     """`mean`: statistics (weight * value, weight), and the number is their ratio. `exp`: its exponential.
     `rate`: (1 or 0, 1), a share of the records. `sums`: any statistics, and a `value` of its own."""
     bounds: ClassVar[tuple[float, float] | None] = None
     """Between which the number lies; None where nothing bounds it on both sides."""
     reads: ClassVar[Reads] = "tokens"
-    """What is measured: the prediction of a text's tokens, of a record's label, of either, or generated completions."""
+    """What is measured: the prediction of a text's tokens, of a record's label, of either, generated completions, or
+    whatever is generated."""
 
     @property
     def conditions(self) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from byrote.types import Decoding, Unscorable
+from byrote.types import Decoding, Opening, Record, Unscorable
 from byrote.utility.base import Observation, Reads, Utility
 
 
@@ -18,7 +18,7 @@ class Generated(Utility):
     text. It is generated once, by the untuned model and at the last epoch of each run.
     """
 
-    higher_is_better: ClassVar[bool] = True
+    higher_is_better: ClassVar[bool | None] = True
     reads: ClassVar[Reads] = "completions"
 
     max_new_tokens: Annotated[int, Field(ge=1)] = 128
@@ -45,14 +45,19 @@ class Generated(Utility):
         """The settings of generation in words."""
         return str(self.decoding)
 
+    def opening(self, record: Record, of: Literal["text", "completion"]) -> Opening:
+        """What the model is given of a record: its prompt."""
+        return Opening(record, self.decoding)
+
     def measure(self, seen: Observation) -> tuple[float, ...]:
-        """`compare` of the generated text and the completion, neither with white space around it."""
+        """`compare` of the generated text and what truly follows, neither with white space around it."""
         if seen.generation is None:
             raise Unscorable("nothing was generated")
         if seen.generation.reason:
             raise Unscorable(seen.generation.reason)
         record = seen.record
-        wanted = record.messages[-1][1] if record.messages else record.completion
+        completion = record.messages[-1][1] if record.messages else record.completion
+        wanted = completion if seen.follows is None else seen.follows
         if wanted is None:
             raise Unscorable("the record has no completion")
         return self.compare(seen.generation.text.strip(), wanted.strip())
