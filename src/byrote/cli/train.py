@@ -19,6 +19,7 @@ def run(
     store: Path | None = None,
     set_: Annotated[list[str] | None, Parameter(name="--set", negative=())] = None,
     jobs: int = 1,
+    show_text: Annotated[bool, Parameter(negative=())] = False,
     dry_run: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Train what a study asks, attack it, and write the report.
@@ -38,6 +39,8 @@ def run(
     jobs
         Processes that train at the same time, each with its share of the threads: for many small models. The numbers
         are those of one process with as many threads as each of these has.
+    show_text
+        Put the texts of the most exposed records on the report, which else names records by their ids alone.
     dry_run
         Show what would be trained, what the store already has and about how long the rest takes, and stop.
     """
@@ -52,7 +55,7 @@ def run(
         from byrote.runner.study import default_folder
         from byrote.runner.study import run as run_study
 
-        results = run_study(study, out, store, settings=set_ or [], progress=progress, jobs=jobs)
+        results = run_study(study, out, store, settings=set_ or [], progress=progress, jobs=jobs, show_text=show_text)
     return show(results, out or default_folder(results.manifest.name))
 
 
@@ -75,6 +78,7 @@ def audit(
     on_bad_rows: Literal["error", "skip"] = "error",
     out: Path | None = None,
     store: Path | None = None,
+    show_text: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Attack a model that is already tuned, and write the report; nothing is trained.
 
@@ -116,6 +120,8 @@ def audit(
         Folder for the report and the tables. Default: byrote-results/audit-NAME.
     store
         Folder for the scores, to share between audits. Default: OUT/runs.
+    show_text
+        Put the texts of the most exposed records on the report, which else names records by their ids alone.
     """
     from byrote.console import watching
 
@@ -138,6 +144,7 @@ def audit(
             out=out,
             store=store,
             progress=progress,
+            show_text=show_text,
         )
     return show(results, place)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -10,9 +12,12 @@ import numpy as np
 from byrote.report.findings import Configuration, Finding
 from byrote.report.formats import ABSENT, measure, percent
 from byrote.report.measures import Attack
+from byrote.report.pieces import TEXTS
+from byrote.report.results import Results
 from byrote.report.summary import Summary
 from byrote.report.tables import Column, Value
 from byrote.statistics.roc import placements
+from byrote.store import write_text
 from byrote.types import Floats
 
 SHOWN = 20
@@ -94,12 +99,15 @@ def exposed_ids(summary: Summary) -> list[str]:
     return [one.id for one in found.records] if found is not None else []
 
 
-def keep_texts(summary: Summary, records: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Of (id, text) those that the section shows; the report may then be made with them."""
-    wanted = set(exposed_ids(summary))
-    texts = {record: text for record, text in records if record in wanted}
-    summary.results.evidence.texts.update(texts)
-    return texts
+def keep_texts(results: Results, folder: Path, records: Iterable[tuple[str, str]] | None) -> None:
+    """Keep the texts of the records that the section shows, of these (id, text), for the report; with None, no text."""
+    results.evidence.texts.clear()
+    if records is None:
+        (folder / TEXTS).unlink(missing_ok=True)
+        return
+    wanted = set(exposed_ids(Summary(results)))
+    results.evidence.texts.update({record: text for record, text in records if record in wanted})
+    write_text(folder / TEXTS, json.dumps(results.evidence.texts, indent=1))
 
 
 def visible(text: str) -> str:

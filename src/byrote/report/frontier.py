@@ -27,7 +27,8 @@ COSTS: dict[str, tuple[str, Callable[[float | None], str]]] = {
     "train_seconds": ("training time", seconds),
 }
 """What a mark's size may say: the first in which the methods differ."""
-NAMED = 6  # methods that are all named beside their marks; of more, those not dominated
+NAMED = 6
+"""Marks that have their names beside them: those to choose between, where they are not too many to be read."""
 PLACES = ("top right", "bottom right", "top left", "bottom left")
 
 Path = Sequence[tuple[str, Row, Row]]
@@ -81,11 +82,13 @@ def frontier_of(decision: Decision, look: Mapping[Configuration, Style]) -> Fron
         return None
     cost, by = _cost(summary), decision.contest.leakage
     start = next((at for at, leak in enumerate(leaks) if by is not None and leak.label == by.label), 0)
-    rings = set() if not decision.contest.duels else {one.configuration for one in decision.contest.undominated()}
+    rings = {one.configuration for one in decision.contest.undominated()}
+    useful = {one.configuration for one in decision.useful} & rings or rings or set(leaks[start].paths)
+    named = useful if len(useful) <= NAMED else set()
     return Frontier(
         labels=[leak.label for leak in leaks],
         figures=[
-            _figure(summary, leak, utility, look, cost, rings if at == start else set())
+            _figure(summary, leak, utility, look, cost, rings if at == start else set(), named)
             for at, leak in enumerate(leaks)
         ],
         start=start,
@@ -153,6 +156,7 @@ def _figure(
     look: Mapping[Configuration, Style],
     cost: Cost | None,
     rings: set[Configuration],
+    named: set[Configuration],
 ) -> Figure:
     """A mark for each method at its last epoch, with a trail of the epochs before."""
     traces: list[Figure] = []
@@ -162,7 +166,7 @@ def _figure(
         if of in rings:
             traces.append(_ring(path, look[of], size))
         mark = _mark(of, path, look[of], leak, size, cost)
-        if of in rings or (len(leak.paths) <= NAMED and not rings):
+        if of in named:
             name = label_text(of.label)
             mark |= {
                 "mode": "markers+text", "text": [f"<b>{name}</b>" if of in rings else name], "cliponaxis": False,

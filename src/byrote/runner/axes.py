@@ -51,7 +51,7 @@ class PointProgress(Progress):
 
 
 def run_points(
-    varied: VariedStudy, folder: Path, out: Path, store: Store, progress: Progress, jobs: int
+    varied: VariedStudy, folder: Path, out: Path, store: Store, progress: Progress, jobs: int, show_text: bool
 ) -> VariedResults:
     """Every point as an ordinary study in a folder of its own; one that fails does not cost the others."""
     sweep(out)
@@ -77,7 +77,7 @@ def run_points(
     for number, (point, entry) in enumerate(zip(varied.points, manifest.points, strict=True)):
         progress.check()
         told = PointProgress(progress, point.label, sum(sizes[:number]), sum(sizes))
-        result = _run_point(point, folder, out, entry, store, told, jobs)
+        result = _run_point(point, folder, out, entry, store, told, jobs, show_text)
         if isinstance(result, str):
             entry.error = result
             told.say(f"failed: {result}")
@@ -90,11 +90,18 @@ def run_points(
 
 
 def _run_point(
-    point: Point, folder: Path, out: Path, entry: PointEntry, store: Store, progress: Progress, jobs: int
+    point: Point,
+    folder: Path,
+    out: Path,
+    entry: PointEntry,
+    store: Store,
+    progress: Progress,
+    jobs: int,
+    show_text: bool,
 ) -> Results | str:
     """The results of a point, or why there are none."""
     try:
-        return StudyRun(point.study, folder, out / entry.folder, store, progress).do(jobs)
+        return StudyRun(point.study, folder, out / entry.folder, store, progress).do(jobs, show_text)
     except ByroteError as error:
         return str(error)
     except Exception as error:

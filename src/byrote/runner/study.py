@@ -14,6 +14,7 @@ from byrote.methods.base import Method
 from byrote.objectives.batching import out_of_memory
 from byrote.registry import Component
 from byrote.report.axes import AXES, VariedResults
+from byrote.report.exposed import keep_texts
 from byrote.report.results import Results
 from byrote.report.write import write_report
 from byrote.runner import tables
@@ -53,6 +54,7 @@ def run(
     settings: Sequence[str] = (),
     progress: Progress | None = None,
     jobs: int = 1,
+    show_text: bool = False,
 ) -> Results | VariedResults:
     """Do what a study asks and return its results: what `byrote run` does.
 
@@ -60,7 +62,8 @@ def run(
     working folder). `out` takes the report and the tables (default: byrote-results/NAME), `store` the
     runs (default: `out`/runs). `settings` are "key=value" overrides. Work that is in the store already
     is not done again. A cell that fails is recorded and the others go on; `results.failed`
-    has the errors. `jobs` processes train cells at the same time, each with its share of the threads.
+    has the errors. `show_text` keeps the texts of the most exposed records for the report, which is else without any
+    text. `jobs` processes train cells at the same time, each with its share of the threads.
     A study that varies something gives the results of all its points. Raises StudyError where the study cannot be run.
     """
     from byrote.runner.axes import run_points
@@ -75,10 +78,10 @@ def run(
     runs, progress = Store(Path(store) if store is not None else place / "runs"), progress or Progress()
     with share_of_threads(jobs):
         if isinstance(study, VariedStudy):
-            return run_points(study, folder, place, runs, progress, jobs)
+            return run_points(study, folder, place, runs, progress, jobs, show_text)
         if (place / AXES).is_file():  # of an earlier study in this folder, which varied something
             (place / AXES).unlink()
-        return StudyRun(study, folder, place, runs, progress).do(jobs)
+        return StudyRun(study, folder, place, runs, progress).do(jobs, show_text)
 
 
 class StudyRun:
@@ -98,7 +101,7 @@ class StudyRun:
         self.beside_others = False
         """Whether other processes do cells of the same study: a run that one of them holds is no failure."""
 
-    def do(self, jobs: int = 1) -> Results:
+    def do(self, jobs: int = 1, show_text: bool = False) -> Results:
         """Every cell, then the report."""
         from byrote.runner.plan import expectation
 
@@ -124,7 +127,9 @@ class StudyRun:
         if not self.worked and all(cell.status == "done" for cell in self.cells):
             progress.say("Everything was in the store already: nothing was trained and nothing scored.")
         results = Results.read(self.out)
-        write_report(results, self.out)
+        texts = ((record.id, record.text) for part in splits.values() for record in part.members)
+        keep_texts(results, self.out, texts if show_text else None)
+        write_report(results, self.out, show_text)
         return results
 
     def _of_no_method(self, splits: dict[int, Splits]) -> None:

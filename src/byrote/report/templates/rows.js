@@ -22,6 +22,7 @@
     const text = Math.abs(value) >= 1e4 ? value.toLocaleString("en") : String(value);
     return text.replace(/-/g, "−");
   };
+  const kind = (name) => (!words[name] ? "number" : name === "reason" ? "text wrap" : "text");
   const plain = (name, at) => (words[name] ? words[name][rows[name][at]] : number(rows[name][at]));
 
   // What may be chosen
@@ -129,10 +130,10 @@
     for (const at of part) {
       const line = make("tr", body);
       shown.forEach((name, place) => {
-        const cell = make(place ? "td" : "th", line, place ? { class: words[name] ? (name === "reason" ? "text wrap" : "text") : "" } : { scope: "row" });
+        const cell = make(place ? "td" : "th", line, place ? { class: kind(name) } : { scope: "row" });
         cell.append(plain(name, at));
         if (name === "value" && rows.low && rows.low[at] !== null && rows.high[at] !== null)
-          make("span", cell, { class: "small" }, `[${number(rows.low[at])}, ${number(rows.high[at])}]`);
+          cell.append(" "), make("span", cell, { class: "small" }, `[${number(rows.low[at])}, ${number(rows.high[at])}]`);
       });
     }
     for (const [button, to] of steps)
