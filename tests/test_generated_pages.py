@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -33,3 +34,15 @@ def test_the_page_about_studies_is_fresh_and_names_every_study_and_every_result(
         assert f"(../../studies/{study.name})" in page
     for result in (ROOT / "docs/results").glob("*.md"):
         assert result.name == "index.md" or page.count(f"({result.name})") == 1
+
+
+def test_the_decision_guide_has_no_number_of_its_own() -> None:
+    """Every estimate with its interval stands as it is in a page of results."""
+    text = " ".join((ROOT / "docs/choose.md").read_text(encoding="utf-8").split())
+    results = " ".join(
+        " ".join(page.read_text(encoding="utf-8").split()) for page in (ROOT / "docs/results").glob("*.md")
+    )
+    found = re.findall(r"[+−]?\d*\.\d+ \[[^\]]+\]", text)
+    assert len(found) > 25
+    for number in found:
+        assert number in results, number

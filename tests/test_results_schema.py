@@ -13,6 +13,7 @@ from types import ModuleType
 
 import pytest
 
+from byrote.report import claims_section
 from byrote.report.axes import PointRow
 from byrote.report.results import SCORE_COLUMNS
 from byrote.report.rows import COLUMNS, COSTS
@@ -100,6 +101,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> list[list[Cells]]:
 def test_the_columns_are_those_of_the_tables() -> None:
     assert documented("Columns of `results.csv` and `results.json`") == [field.name for field in fields(PointRow)]
     assert documented("Columns of `scores.parquet`") == [*SCORE_COLUMNS, "point"]
+    assert documented("Columns of `claims.csv`") == [*claims_section.COLUMNS]
 
 
 def test_every_kind_name_metric_interval_and_slice_is_documented(tables: list[list[Cells]], tool: ModuleType) -> None:

@@ -13,6 +13,7 @@ from byrote.study import load
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs/results"
 PAGE = RESULTS / "index.md"
+WIDTH = 118
 
 INTRODUCTION = """# Studies and their results
 
@@ -36,11 +37,20 @@ def page() -> str:
 def _row(name: str, path: Path, names: list[str]) -> str:
     study, _ = load(path)
     comment = re.match(r"(?:# .*\n)+", path.read_text(encoding="utf-8"))
-    lines = [line.removeprefix("# ") for line in comment[0].splitlines()] if comment else []
-    about = re.sub(r"(?<![.,:;?])\n(?=[A-Z][a-z])", ". ", "\n".join(lines)).replace("\n", " ")
+    about = joined([line.removeprefix("# ") for line in comment[0].splitlines()]) if comment else ""
     found = [f"[{title(one)}]({one.name})" for one in results_of(name, names)]
     results = "<br>".join(found) or "not run yet"
     return f"| [{name}](../../studies/{path.name}) | {study.question} *{about}* | {results} |\n"
+
+
+def joined(lines: list[str]) -> str:
+    """A comment as one paragraph, with a full stop where a line ends that the next word would still have fitted in."""
+    text = ""
+    for line in lines:
+        last = text.rsplit("\n", 1)[-1]
+        ends = last and last[-1] not in ".,:;?" and len(last) + len(line.split()[0]) < WIDTH
+        text += f"{'.' if ends else ''}\n{line}"
+    return " ".join(text.split())
 
 
 def results_of(name: str, names: list[str]) -> list[Path]:

@@ -47,6 +47,10 @@ class PlainProgress(Progress):
         """A line on standard error."""
         print(text, file=sys.stderr, flush=True)
 
+    def expect(self, text: str) -> None:
+        """A line like any other."""
+        self.say(text)
+
     def runs(self, done: int, total: int) -> None:
         """Remember how far the study is."""
         self.done_runs, self.all_runs = done, total
@@ -108,6 +112,10 @@ class LiveProgress(Progress):
     def say(self, text: str) -> None:
         """A line above the bars."""
         self.bars.console.print(text, highlight=False, markup=False)
+
+    def expect(self, text: str) -> None:
+        """A line like any other."""
+        self.say(text)
 
     def runs(self, done: int, total: int) -> None:
         """Move the upper bar."""

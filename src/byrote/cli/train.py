@@ -43,7 +43,7 @@ def run(
         Trackers to send the finished results to: none, mlflow, wandb, trackio or tensorboard; several are parted by
         commas. Nothing leaves the machine unless their own environment variables say so.
     dry_run
-        Show what would be trained and what the store already has, and stop.
+        Show what would be trained, what the store already has and about how long the rest takes, and stop.
     """
     from byrote.console import out_console, watching
 

@@ -10,6 +10,7 @@ from byrote.objectives.batching import out_of_memory
 from byrote.report.axes import POINTS, AxesManifest, AxisEntry, PointEntry, PointResults, VariedResults
 from byrote.report.axes_page import write_axes_report
 from byrote.report.results import Results
+from byrote.runner.plan import expectation_of_points
 from byrote.runner.progress import Progress
 from byrote.runner.study import ERRORS, StudyRun
 from byrote.store import MANIFEST, Store, sweep
@@ -69,6 +70,8 @@ def run_points(
         claims=[claim.model_dump(mode="json", exclude_defaults=True) for claim in varied.claims],
     )
     manifest.write(out)
+    if expected := expectation_of_points(varied, folder, store):
+        progress.expect(expected)
     sizes = [sum(1 for _ in point.study.cells()) for point in varied.points]
     found = []
     for number, (point, entry) in enumerate(zip(varied.points, manifest.points, strict=True)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -86,6 +87,14 @@ class Context:
         self._wanted: dict[int, list[Asked]] = {}
         self._tokens: dict[str, NDArray[np.int32]] = {}
         self._tokenizer: PreTrainedTokenizerBase | None = None
+
+    def looking_ahead(self) -> Context:
+        """The same for a plan: it writes nothing, and keeps no question for later that may hang on neighbours which
+        are still to be made.
+        """
+        found = copy.copy(self)
+        found.keeps_splits, found._backgrounds, found._wanted = False, {}, {}
+        return found
 
     def _untuned_model(self, folder: Path) -> ResolvedModel:
         if self.given is not None and (found := self.given.base or (None if self.study.untuned else self.given.tuned)):

@@ -16,6 +16,9 @@ class Progress:
     def say(self, text: str) -> None:
         """One line for a person."""
 
+    def expect(self, text: str) -> None:
+        """What is going to be done and how long it should take, for a person; said once, before the work."""
+
     def runs(self, done: int, total: int) -> None:
         """So many of the study's runs are answered."""
 

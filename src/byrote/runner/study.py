@@ -104,12 +104,16 @@ class StudyRun:
 
     def do(self, jobs: int = 1) -> Results:
         """Every cell, then the report."""
+        from byrote.runner.plan import expectation
+
         study, progress = self.study, self.progress
         planned = list(study.cells())
         splits = {seed: self.context.splits(seed) for seed in study.seeds}
         sweep(self.out)
         tables.write_splits(self.out / SPLITS, splits)
         (self.out / ERRORS).unlink(missing_ok=True)
+        if self.context.given is None and (expected := expectation(self.context)):
+            progress.expect(expected)
         self._of_no_method(splits)
         self._manifest(splits).write(self.out)
         self.control = positive_control(self)
