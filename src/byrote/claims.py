@@ -48,8 +48,8 @@ class Claim(Settings):
     where: Selector = {}
     """What holds for both sides."""
     at: Literal["last", "best", "matched"] = "last"
-    """Which epochs are compared: the last ones, those of the best utility on unseen records, or those at which both
-    are equally useful."""
+    """Which epochs are compared: the last ones, those of the lowest validation loss, or those at which both have the
+    same validation loss."""
     margin: float | None = Field(default=None, gt=0)
     """How far apart two numbers may lie and still count as equal, or as not higher; of perplexities and costs the
     logarithm of their ratio. The study's equivalence_margin unless given."""

@@ -25,7 +25,7 @@ from byrote.types import Estimate
 COUNTED = ("trainable_parameters", "total_parameters", "stored_bytes")
 """Costs that are known, and not measured: their differences need no interval."""
 MATCHED = 0.02
-"""How far apart two models' utility may lie and still count as matched: 2% of a perplexity, 0.02 of a rate."""
+"""How far apart two validation losses may lie and still count as matched, in nats: 2% of a perplexity."""
 
 
 class At(NamedTuple):
@@ -120,29 +120,13 @@ class Contrasts:
         if isinstance(wanted, int):
             return wanted if wanted in epochs else None
         if wanted == "best":
-            losses = self._losses(side, cell)
+            losses = _losses(side, cell)
             return min(losses, key=lambda epoch: losses[epoch], default=None)
         return max(epochs, default=None)
 
-    def _losses(self, side: Side, cell: Cell) -> dict[int, float]:
-        """By epoch, the study's first utility measure on unseen records, so that lower is better."""
-        evidence = side.results.evidence
-        measure = next((one for one in evidence.utilities if not one.last_epoch_only), None)
-        if measure is None:
-            return {}
-        found = {}
-        for epoch in evidence.epochs(cell):
-            row = self.book.row(
-                At(side.results, cell, epoch, ""), Measure("utility", measure.name, measure.metric), measure.settings
-            )
-            if row is not None and row.value is not None:
-                value = math.log(row.value) if measure.form == "exp" else row.value
-                found[epoch] = -value if measure.higher_is_better else value
-        return found
-
     def _matched(self, side: Side, one: Cell, against: Side, other: Cell) -> tuple[At, At] | str:
-        """The two epochs of the best utility that both models reach, within MATCHED of each other."""
-        ours, theirs = self._losses(side, one), self._losses(against, other)
+        """The two epochs of the lowest validation loss that both models reach, within MATCHED of each other."""
+        ours, theirs = _losses(side, one), _losses(against, other)
         pairs = [(a, b) for a in ours for b in theirs if abs(ours[a] - theirs[b]) <= MATCHED]
         if not pairs:
             return "no two epochs at which both are equally useful"
@@ -193,6 +177,13 @@ def _runs(pair: Pair) -> Iterable[tuple[Cell, Cell | None]]:
         return [(cell, None) for cell in pair.one.configuration.done]
     others = {cell.seed: cell for cell in pair.other.configuration.done}
     return [(cell, others[cell.seed]) for cell in pair.one.configuration.done if cell.seed in others]
+
+
+def _losses(side: Side, cell: Cell) -> dict[int, float]:
+    """The validation loss by epoch, in nats: epochs are chosen on other records than those that they are judged on."""
+    evidence = side.results.evidence
+    measured, known = set(evidence.epochs(cell)), evidence.pieces[cell.run_id].training.get("validation") or []
+    return {one["epoch"]: one["loss"] for one in known if one["epoch"] in measured and one["loss"] is not None}
 
 
 def _paired(measure: Measure, instance: Instance, here: At, there: At) -> Estimate | None:

@@ -208,7 +208,8 @@ def words_of(side: Side, other: Side | float | str) -> str:
     words = [side.configuration.label]
     if side.entry is not None:
         shared = other.entry.words if isinstance(other, Side) and other.entry is not None else {}
-        words += [word for path, word in side.entry.words.items() if path not in shared or shared[path] != word]
+        own = {path: word for path, word in side.entry.words.items() if shared.get(path) != word}
+        words += [word if path in ("model", "data") else f"{path} {word}" for path, word in own.items()]
     words += [side.slice] if side.slice else []
     if side.epoch is not None:
         words.append(f"epoch {side.epoch}" if isinstance(side.epoch, int) else f"{side.epoch} epoch")

@@ -16,7 +16,7 @@ from byrote.report.claim_contrasts import MATCHED, Contrast, Contrasts
 from byrote.report.claim_sides import Side, Studied, pairs_of, place_of, words_of
 from byrote.report.equivalence import would_show
 from byrote.report.evidence import MARGIN
-from byrote.report.formats import ABSENT, measure, percent, signed
+from byrote.report.formats import count, measure, seconds, signed, size
 from byrote.report.results import Results
 from byrote.statistics.comparison import OVER_SEEDS, holm, p_value, size_beyond, within_margin
 from byrote.types import ByroteError, Estimate
@@ -157,7 +157,7 @@ def _judged(claim: Claim, one: Contrast, verdict: Verdict, margin: float) -> Jud
     pair = one.pair
     other = words_of(pair.other, pair.one) if isinstance(pair.other, Side) else _named(pair.other)
     shown = [
-        f"{words} ({_number(end, one)})"
+        f"{words} ({_number(end, claim.measured.metric)})"
         for words, end in ((words_of(pair.one, pair.other), one.ends[0]), (other, one.ends[1]))
     ]
     if isinstance(pair.other, int | float):
@@ -174,8 +174,12 @@ def _named(other: float | str) -> str:
     return "untuned model" if other == UNTUNED else f"{other:g}"
 
 
-def _number(value: float | None, one: Contrast) -> str:
-    return ABSENT if value is None else measure(value)
+def _number(value: float | None, metric: str) -> str:
+    if metric.endswith("_parameters"):
+        return count(value)
+    if metric.endswith("_bytes"):
+        return size(value)
+    return seconds(value) if metric == "seconds" else measure(value)
 
 
 def difference_words(one: Contrast) -> str:
@@ -225,11 +229,11 @@ def _needed(claim: Claim, one: Contrast, margin: float) -> str:
         return "the difference points the other way, and could be chance" + (
             " among so many comparisons" if beyond else ""
         )
-    size = size_beyond(replace(estimate, null_value=edge))
+    enough = size_beyond(replace(estimate, null_value=edge))
     what = "seeds" if estimate.interval in OVER_SEEDS else "records"
-    if size is None:
+    if enough is None:
         return "the difference is next to 0: no number of seeds that anybody has would show it"
-    return f"about {size:,} {what} would show it, it has {estimate.n:,}"
+    return f"about {enough:,} {what} would show it, it has {estimate.n:,}"
 
 
 def _about(each: Sequence[JudgedContrast]) -> str:
@@ -252,13 +256,13 @@ def _needed_of(each: Sequence[JudgedContrast], verdict: Verdict) -> str:
 
 
 def conditions(claim: Claim, margin: float) -> str:
-    """What is compared, in words: 'AUC of loss, at matched utility (within 2%)'."""
+    """What is compared, in words: 'membership.loss.auc, at matched validation loss (within 0.02 nats)'."""
     words = [claim.measure]
     words += [f"{key} {value}" for key, value in claim.settings.items()]
     if claim.at == "matched":
-        words.append(f"at matched utility (within {percent(MATCHED)})")
+        words.append(f"at matched validation loss (within {MATCHED:g} nats)")
     elif claim.at == "best":
-        words.append("at the epoch of best utility")
+        words.append("at the epoch of lowest validation loss")
     if claim.direction == "equal":
         words.append(f"equal within ±{margin:g}")
     elif claim.direction in ("not higher", "not lower"):
