@@ -19,6 +19,7 @@ def run(
     store: Path | None = None,
     set_: Annotated[list[str] | None, Parameter(name="--set", negative=())] = None,
     jobs: int = 1,
+    report_to: Annotated[list[str] | None, Parameter(negative=())] = None,
     dry_run: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Train what a study asks, attack it, and write the report.
@@ -38,21 +39,25 @@ def run(
     jobs
         Processes that train at the same time, each with its share of the threads: for many small models. The numbers
         are those of one process with as many threads as each of these has.
+    report_to
+        Trackers to send the finished results to: none, mlflow, wandb, trackio or tensorboard; several are parted by
+        commas. Nothing leaves the machine unless their own environment variables say so.
     dry_run
         Show what would be trained, what the store already has and about how long the rest takes, and stop.
     """
     from byrote.console import out_console, watching
 
+    settings = [*(set_ or []), *([f"report_to=[{','.join(report_to)}]"] if report_to else [])]
     if dry_run:
         from byrote.runner.plan import plan
 
-        out_console().print(plan(study, out, store, settings=set_ or []).table())
+        out_console().print(plan(study, out, store, settings=settings).table())
         return DONE
     with watching() as progress:
         from byrote.runner.study import default_folder
         from byrote.runner.study import run as run_study
 
-        results = run_study(study, out, store, settings=set_ or [], progress=progress, jobs=jobs)
+        results = run_study(study, out, store, settings=settings, progress=progress, jobs=jobs)
     return show(results, out or default_folder(results.manifest.name))
 
 

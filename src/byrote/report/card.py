@@ -267,7 +267,7 @@ def _utility(summary: Summary, one: Finding) -> Iterator[str]:
     for utility, row in one.utility.items():
         value = ABSENT if row.value is None else f"{measure(row.value)} {limits(row.estimate, measure)}".rstrip()
         size = "" if row.n is None else f"{row.n:,}"
-        better = "higher is better" if utility.higher_is_better else "lower is better"
+        better = utility.best
         lines.append([f"{utility.label} ({better})", value, measure(row.null_value), size])
     if lines:
         yield "### Utility"

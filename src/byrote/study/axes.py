@@ -32,6 +32,7 @@ NOT_VARIED = {
     "question": "a study has one question",
     "seeds": "give them as a list: seeds: [0, 1, 2]",
     "methods": "give them as a list, or vary a field of theirs, as in method.r",
+    "report_to": "give the trackers as a list: report_to: [mlflow, tensorboard]",
     "privacy": "give the levels as a list: privacy: [none, {epsilon: 8}]",
 }
 """What has a better way of its own."""
@@ -107,7 +108,7 @@ def single_points(raw: Raw, at: Place) -> list[Raw]:
             f"{{model: builtin:tiny-16m, epochs: 2}}; got {listed!r}"
         )
     for path in (str(path) for point in listed for path in point):
-        named = path in ("name", "question") or path.startswith(METHOD)
+        named = path in ("name", "question", "report_to") or path.startswith(METHOD)
         if named or (path not in NOT_VARIED and (problem := _cannot_vary(raw, path))):
             why = f"{path} cannot stand in a single point" if named else problem
             raise StudyError(f"{place}: vary.{POINTS}: {why}")
