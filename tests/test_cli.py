@@ -99,7 +99,7 @@ def test_lists(byrote: Called) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["frobnicate"], 'Unknown command "frobnicate". Available commands: run, audit, doctor, report, list, init.'),
+        (["frobnicate"], 'Unknown command "frobnicate". Available commands: run, audit, doctor, report, compare, '),
         (["list", "nonsense"], 'Invalid value "nonsense" for WHAT. Choose from: "methods", "attacks"'),
         (["run"], 'Command "run" parameter STUDY requires an argument.'),
         (["run", "a", "--outt", "b"], "Unknown option: --outt. Did you mean --out?"),

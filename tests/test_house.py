@@ -28,6 +28,7 @@ ANY_ROOM = {path.stem for path in PACKAGE.iterdir()}
 ARROWS = {
     "types": set(),
     "registry": FOUNDATION,
+    "study": ISLAND | {"claims"},
     "training": ISLAND | {"objectives"},
     "generation": ISLAND | {"objectives"},
     "gradients": ISLAND | {"objectives"},
@@ -38,7 +39,7 @@ ARROWS = {
         "gradients",
         "vocabulary",
     },  # tokens and alignment are made once, for training and scoring
-    "report": ISLAND | {"statistics", "store"},
+    "report": ISLAND | {"statistics", "store", "claims"},
     "runner": ANY_ROOM - {"cli", "console", "__main__"},
     "console": ANY_ROOM - {"cli", "__main__"},  # what the command line prints
     "cli": ANY_ROOM,

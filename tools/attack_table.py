@@ -66,17 +66,17 @@ def _table(found: dict[str, Attack]) -> str:
         "| attack | reads | access | needs | cost of a record | paper |",
         "|---|---|---|---|---|---|",
     ]
-    anchors = _anchors(list(found))
     for name, attack in found.items():
         needs = ", ".join(sorted(attack.needs)) or "-"
-        cells = (f"[{name}](#{anchors[name]})", attack.reads, attack.access, needs, attack.cost, linked(attack.paper()))
+        cells = (f"[{name}](#{anchor(name)})", attack.reads, attack.access, needs, attack.cost, linked(attack.paper()))
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
 def _section(name: str, attack: Attack) -> str:
     text = linked(inspect.cleandoc(attack.__doc__ or "").strip())
-    lines = [f"### {name}", "", text, ""]
+    own = anchor(name)
+    lines = [*([] if own == name else [f'<a id="{own}"></a>', ""]), f"### {name}", "", text, ""]
     if type(attack).model_fields:
         lines += ["Settings:", ""]
         for field, info in type(attack).model_fields.items():
@@ -91,14 +91,9 @@ def linked(text: str) -> str:
     return re.sub(r"arXiv\s+(\d{4}\.\d{4,5})", r"arXiv [\1](https://arxiv.org/abs/\1)", text)
 
 
-def _anchors(headings: list[str]) -> dict[str, str]:
-    """GitHub's: letters, digits and hyphens of the heading, and a number where that stands above already."""
-    found: dict[str, str] = {}
-    for heading in headings:
-        plain = re.sub(r"[^a-z0-9-]", "", heading.lower())
-        above = sum(re.sub(r"[^a-z0-9-]", "", one.lower()) == plain for one in found)
-        found[heading] = f"{plain}-{above}" if above else plain
-    return found
+def anchor(name: str) -> str:
+    """The name in letters, digits and hyphens, which every renderer of Markdown links alike."""
+    return re.sub(r"[^a-z0-9-]", "", name.lower().replace("+", "-plus"))
 
 
 if __name__ == "__main__":

@@ -79,6 +79,8 @@ class AxesManifest(BaseModel):
     question: str
     axes: list[AxisEntry]
     points: list[PointEntry]
+    claims: list[dict[str, Any]] = []
+    """What the study claims of its points together."""
 
     def write(self, folder: Path) -> None:
         write_text(folder / AXES, self.model_dump_json(indent=1))

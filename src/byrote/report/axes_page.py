@@ -9,11 +9,12 @@ from urllib.parse import quote
 from byrote.report.axes import VariedResults
 from byrote.report.axes_pictures import look_of, pictures_of, spots_of
 from byrote.report.axes_tables import Overview, PointTable
+from byrote.report.claims_section import claims_markdown, claims_section
 from byrote.report.html import bold, environment, plotly_script, script_json
 from byrote.report.markdown import bullets, cell_words, escaped, heads_of, plain, table_of
 from byrote.report.palette import DARK, LIGHT, styles, variables
 from byrote.report.whiskers import scale_of, whisker
-from byrote.report.write import write_report
+from byrote.report.write import write_claims, write_report
 from byrote.store import atomic_path, write_text
 
 
@@ -26,6 +27,7 @@ def write_axes_report(results: VariedResults, folder: Path | str) -> None:
     write_text(folder / "results.json", results.json())
     with atomic_path(folder / "scores.parquet") as path:
         pyarrow.parquet.write_table(results.score_table(), path, compression="zstd")
+    write_claims(results, folder)
     write_text(folder / "report.md", axes_markdown(results))
     write_text(folder / "report.html", axes_html(results))
 
@@ -53,6 +55,7 @@ def axes_html(results: VariedResults) -> str:
             overview=overview,
             manifest=results.manifest,
             results=results,
+            claims=claims_section(results),
             answer=[bold(sentence) for sentence in overview.answer()],
             drawings=_drawings(overview),
             links={point.entry.label: _link(point) for point in overview.tables},
@@ -101,6 +104,7 @@ def axes_markdown(results: VariedResults) -> str:
     parts = [f"# {plain(manifest.name)}", f"*{plain(manifest.question)}*"]
     parts += [f"**{plain(banner)}**" for banner in results.banners]
     parts += [escaped(sentence) for sentence in overview.answer()]
+    parts += claims_markdown(results)
     header = ["point", "method", "verdict", *heads_of(overview.columns)]
     parts += ["## Point by point", table_of(header, _rows(overview))]
     parts += [bullets([f"{verdict}: {meaning}." for verdict, meaning in overview.meanings().items()])]

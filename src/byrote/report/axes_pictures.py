@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from byrote.registry import discover
@@ -17,8 +17,9 @@ from byrote.report.figures import Figure, error_bars, label_text, marker_trace, 
 from byrote.report.findings import Configuration, labels_of
 from byrote.report.formats import measure as measured
 from byrote.report.formats import rate, with_limits
-from byrote.report.measures import label
+from byrote.report.measures import label, level_label
 from byrote.report.palette import Style, styles
+from byrote.report.privacy_rows import without_privacy
 from byrote.report.rows import Row
 from byrote.report.summary import Summary
 from byrote.store import canonical_json
@@ -30,6 +31,10 @@ COMPARED = {
 """How the metrics of what comes out are read."""
 WIDE = 8.0
 """Numbers whose largest is so many times the smallest stand on a logarithmic axis."""
+
+
+PRIVACY, COPIES = "privacy", "copies"
+"""Axes that every study may have inside a point: its privacy levels, and its tiers of repeated members."""
 
 
 class Measure(NamedTuple):
@@ -60,6 +65,8 @@ class Spot:
     configuration: Configuration
     rows: Mapping[Measure, Row]
     parameters: float | None
+    copies: int | None = None
+    """Of which tier of repeated members its rows are; None: of all records."""
 
 
 class Picture(NamedTuple):
@@ -138,6 +145,8 @@ def _lines(spots: Sequence[Spot], axis: AxisEntry | None) -> dict[Spot, Configur
 
 
 def _without(of: Configuration, axis: AxisEntry | None) -> tuple[str, str, str, float | None]:
+    if axis is not None and axis.path == PRIVACY:
+        return of.method, without_privacy(of.settings), "none", None
     settings = json.loads(of.settings or "{}")
     kept = {key: value for key, value in settings.items() if axis is None or not axis.of_methods or key != axis.field}
     return of.method, canonical_json(kept) if kept else "", of.privacy, of.delta
@@ -146,7 +155,7 @@ def _without(of: Configuration, axis: AxisEntry | None) -> tuple[str, str, str, 
 def look_of(results: VariedResults, spots: Sequence[Spot]) -> dict[str, Style]:
     """A style for each line of any picture, by its label: methods look the same in all of them."""
     found: dict[str, Configuration] = {}
-    for axis in [None, *results.manifest.axes]:
+    for axis in [None, *results.manifest.axes, *inner_axes(results, spots)]:
         for line in lines_of(spots, axis).values():
             found.setdefault(line.label, line)
     return {one.label: style for one, style in styles(list(found.values())).items()}
@@ -156,11 +165,15 @@ def pictures_of(results: VariedResults, spots: Sequence[Spot], look: Mapping[str
     """A picture of every axis on which something stands at two values or more."""
     measures = _measures(results, spots)
     found = []
-    for number, axis in enumerate(results.manifest.axes):
-        on_axis = {spot: at for spot in spots if (at := _value_of(spot, axis)) is not None}
+    inner = inner_axes(results, spots)
+    for number, axis in enumerate([*results.manifest.axes, *inner]):
+        of_axis = [tier for spot in spots for tier in _tiers(spot)] if axis.path == COPIES else spots
+        on_axis = {spot: at for spot in of_axis if (at := _value_of(spot, axis)) is not None}
         if len(set(on_axis.values())) < 2:
             continue
         lines = lines_of(list(on_axis), axis)
+        if axis in inner and not _is_line(on_axis, lines):
+            continue
         places: dict[str, dict[Spot, int]] = {}
         for spot, at in on_axis.items():
             places.setdefault(
@@ -170,6 +183,56 @@ def pictures_of(results: VariedResults, spots: Sequence[Spot], look: Mapping[str
         labels = [measure.label for measure in measures]
         found.append(Picture(f"axis-{number}", f"By {axis.field}", labels, list(places), figures))
     return found
+
+
+def inner_axes(results: VariedResults, spots: Sequence[Spot]) -> list[AxisEntry]:
+    """What differs inside the points without being varied: fields of methods that stand twice, levels, copies."""
+    varied = {axis.path for axis in results.manifest.axes}
+    fields: dict[str, dict[str, Any]] = {}
+    settings: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for spot in spots:
+        of = spot.configuration
+        if of.method != "none":
+            settings.setdefault((spot.entry.key, of.method, of.privacy), []).append(json.loads(of.settings or "{}"))
+    for (_, method, _), same in settings.items():
+        for field in sorted({key for one in same for key in one if not key.startswith("privacy.")}):
+            values = [_field(method, one, field) for one in same]
+            if len(set(map(_spelt, values))) > 1 and f"method.{field}" not in varied:
+                fields.setdefault(field, {}).update({_spelt(value): value for value in values})
+    axes = [_axis(f"method.{field}", list(values.values())) for field, values in fields.items()]
+    levels = dict.fromkeys(spot.configuration.privacy for spot in spots if spot.configuration.method != "none")
+    if len(levels) > 1:
+        axes.append(_axis(PRIVACY, [*(level for level in levels if level != "none"), "none"]))
+    copies = sorted({tier.copies for spot in spots for tier in _tiers(spot) if tier.copies is not None})
+    return axes + ([_axis(COPIES, copies)] if len(copies) > 1 else [])
+
+
+def _axis(path: str, values: Sequence[Any]) -> AxisEntry:
+    """Numbers in their order, with no privacy at all as the last of its levels; all else in the study's order."""
+    numbers = [value for value in values if _number(value) is not None]
+    if len(numbers) + (path == PRIVACY) >= len(values):
+        values = sorted(numbers, key=lambda value: _number(value) or 0.0) + [v for v in values if v not in numbers]
+    labels = [(level_label(str(value)) if path == PRIVACY else "") or str(value) for value in values]
+    return AxisEntry(path=path, values=list(values), labels=labels)
+
+
+def _tiers(spot: Spot) -> Iterator[Spot]:
+    """A method once for each tier of repeated members, with the rows of these alone."""
+    tiers: dict[int, dict[Measure, Row]] = {}
+    for measure, row in spot.rows.items():
+        name, _, number = measure.slice.partition("=")
+        if name == COPIES and number.isdigit():
+            tiers.setdefault(int(number), {})[measure._replace(slice="")] = row
+    for copies, rows in tiers.items():
+        yield replace(spot, rows=rows, copies=copies)
+
+
+def _is_line(on_axis: Mapping[Spot, int], lines: Lines) -> bool:
+    """Whether any line has two values: a field that never changes alone makes none."""
+    values: dict[tuple[str, str], set[int]] = {}
+    for spot, at in on_axis.items():
+        values.setdefault((spot.entry.key, lines[spot].label), set()).add(at)
+    return any(len(found) > 1 for found in values.values())
 
 
 def _measures(results: VariedResults, spots: Sequence[Spot]) -> list[Measure]:
@@ -187,14 +250,24 @@ def _measures(results: VariedResults, spots: Sequence[Spot]) -> list[Measure]:
 def _value_of(spot: Spot, axis: AxisEntry) -> int | None:
     """Which of the axis's values the method has there; None where it has none."""
     values = [_spelt(value) for value in axis.values]
+    if axis.path in (PRIVACY, COPIES):
+        own = spot.configuration.privacy if axis.path == PRIVACY else spot.copies
+        return values.index(_spelt(own)) if spot.configuration.method != "none" and _spelt(own) in values else None
     if not axis.of_methods:
         return values.index(_spelt(spot.entry.values[axis.path]))
     method = discover("method").get(spot.configuration.method)
     if method is None or axis.field not in method.model_fields:
         return None
-    default = method.model_fields[axis.field].get_default(call_default_factory=True)
-    value = _spelt(json.loads(spot.configuration.settings or "{}").get(axis.field, default))
+    value = _spelt(_field(spot.configuration.method, json.loads(spot.configuration.settings or "{}"), axis.field))
     return values.index(value) if value in values else None
+
+
+def _field(method: str, settings: Mapping[str, Any], field: str) -> Any:
+    """The value of a method's field: as given, or its default."""
+    known = discover("method").get(method)
+    if field in settings or known is None or field not in known.model_fields:
+        return settings.get(field)
+    return known.model_fields[field].get_default(call_default_factory=True)
 
 
 def _spelt(value: Any) -> str:

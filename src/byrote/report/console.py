@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from byrote.report.answer import answer
 from byrote.report.axes import VariedResults
 from byrote.report.axes_tables import Overview
+from byrote.report.claims import judged_claims
+from byrote.report.claims_section import summary_of
 from byrote.report.formats import rate
 from byrote.report.results import Results
 from byrote.report.summary import Summary
@@ -37,7 +39,7 @@ def summary_table(results: Results) -> Table:
 def summary_text(results: Results) -> str:
     """The same table as aligned plain text, for logs and pipes."""
     summary = Summary(results)
-    return _aligned([_header(summary), *(_cells(line) for line in summary_lines(summary))], left=(0,))
+    return aligned([_header(summary), *(_cells(line) for line in summary_lines(summary))], left=(0,))
 
 
 def points_table(results: VariedResults) -> Table:
@@ -57,7 +59,7 @@ def points_table(results: VariedResults) -> Table:
 def points_text(results: VariedResults) -> str:
     """The same as aligned plain text."""
     overview = Overview(results)
-    return _aligned([_points_header(overview), *_points_lines(overview)], left=(0, 1))
+    return aligned([_points_header(overview), *_points_lines(overview)], left=(0, 1))
 
 
 def _points_header(overview: Overview) -> list[str]:
@@ -77,7 +79,7 @@ def _points_lines(overview: Overview) -> Iterator[list[str]]:
             yield [point.entry.label, "", *[""] * utilities, "", "", "failed" if point.entry.error else point.reason]
 
 
-def _aligned(lines: Sequence[Sequence[str]], left: Sequence[int]) -> str:
+def aligned(lines: Sequence[Sequence[str]], left: Sequence[int]) -> str:
     """Columns of plain text; the last, and those named, stand at their left."""
     widths = [max(len(line[at]) for line in lines) for at in range(len(lines[0]))]
     left = (*left, len(widths) - 1)
@@ -93,6 +95,8 @@ def _aligned(lines: Sequence[Sequence[str]], left: Sequence[int]) -> str:
 def answer_text(results: Results | VariedResults) -> str:
     """The plain-words answer without markup."""
     said = Overview(results).answer() if isinstance(results, VariedResults) else answer(Summary(results))
+    if claims := judged_claims(results):
+        said = [*said, summary_of(claims)]
     return " ".join(said).replace("**", "")
 
 

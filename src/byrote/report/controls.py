@@ -66,14 +66,14 @@ def unseen(evidence: Evidence) -> list[str]:
     return [
         f"{attack.label} does not see even over-fitted members (AUC {with_limits(estimate, rate)} on the positive "
         "control): that it finds nothing elsewhere says nothing."
-        for attack, estimate in _on_positive(evidence)
+        for attack, estimate in on_positive(evidence)
         if estimate.high is not None and estimate.high < SEEN
     ]
 
 
 def _positive(evidence: Evidence) -> Iterator[str]:
     cell, study = evidence.manifest.positive_control, evidence.manifest.study
-    found = [(attack, one) for attack, one in _on_positive(evidence) if one.value is not None]
+    found = [(attack, one) for attack, one in on_positive(evidence) if one.value is not None]
     if cell is None and study.get("positive_control") and "none" not in study.get("privacy", ["none"]):
         yield (
             "No positive control: every level of this study is private, and over-fitting members without noise would "
@@ -111,7 +111,7 @@ def _comes_out(evidence: Evidence) -> Iterator[str]:
             yield f"{measure.label} on the positive control: {'; '.join(said)}."
 
 
-def _on_positive(evidence: Evidence) -> list[tuple[Attack, Estimate]]:
+def on_positive(evidence: Evidence) -> list[tuple[Attack, Estimate]]:
     """The AUC of each attack that was made on the positive control."""
     cell = evidence.manifest.positive_control
     if cell is None or cell.status == "failed":

@@ -18,8 +18,10 @@ from byrote.report.accounts import accounts
 from byrote.report.answer import answer, meanings
 from byrote.report.audited_epsilon import audited_epsilon_of
 from byrote.report.canary_exposure import canary_exposure_of
+from byrote.report.claims_section import claims_section
 from byrote.report.extraction import comes_out
-from byrote.report.figures import pictures
+from byrote.report.figures import Figure, pictures
+from byrote.report.inner_curves import Curves, curves_of
 from byrote.report.limits import limit_of
 from byrote.report.pairwise import pairwise_of
 from byrote.report.palette import DARK, LIGHT, styles, variables
@@ -58,7 +60,7 @@ TITLES = {
 def report_html(results: Results) -> str:
     """The whole page. Everything from the study is escaped; figures travel as JSON that cannot close its script."""
     summary = Summary(results)
-    figures = pictures(summary)
+    figures, curves = pictures(summary), curves_of(results)
     look = styles(summary.configurations)
     lines = summary_lines(summary)
     scale = scale_of(summary)
@@ -70,6 +72,7 @@ def report_html(results: Results) -> str:
             manifest=results.manifest,
             results=results,
             answer=[bold(sentence) for sentence in answer(summary)],
+            claims=claims_section(results),
             columns=columns(summary),
             lines=[(line, whisker(summary, line.finding, scale)) for line in lines],
             key=[(style.key, one.label, style) for one, style in look.items() if one.done],
@@ -91,12 +94,13 @@ def report_html(results: Results) -> str:
             levels=any(style.level for style in look.values()),
             limits=any(map(limit_of, accounts(results.evidence))),
             pictures={name: TITLES[name] for name, found in figures.items() if any(found)},
+            curves=curves,
             chosen=_chosen(summary),
             facts=RunFacts.of(summary),
             light=variables(LIGHT),
             dark=variables(DARK),
-            figures=script_json({"light": LIGHT, "dark": DARK, "pictures": figures}),
-            plotly=plotly_script() if any(any(found) for found in figures.values()) else "",
+            figures=script_json({"light": LIGHT, "dark": DARK, "pictures": figures | _drawn(curves)}),
+            plotly=plotly_script() if curves.pictures or any(any(found) for found in figures.values()) else "",
         )
     )  # fmt: skip
 
@@ -129,6 +133,10 @@ def plotly_script() -> Markup:
         raise ByroteError("the report draws with plotly, which is not installed: pip install plotly")
     script = Path(package.origin).parent / "package_data" / "plotly.min.js"
     return Markup(script.read_text(encoding="utf-8"))
+
+
+def _drawn(curves: Curves) -> dict[str, list[Figure | None]]:
+    return {picture.name: picture.figures for picture in curves.pictures}
 
 
 def _chosen(summary: Summary) -> int:

@@ -28,12 +28,16 @@ from byrote.report.tables import (
 from byrote.report.wrong_labels import wrong_labels_of
 
 
-def report_markdown(results: Results) -> str:
-    """The whole page. Names and messages of the study are escaped, so that they cannot break a table."""
+def report_markdown(results: Results, claims: Sequence[str] = ()) -> str:
+    """The whole page. Names and messages of the study are escaped, so that they cannot break a table.
+
+    `claims` is the section on the study's claims, which follows the answer.
+    """
     summary, manifest = Summary(results), results.manifest
     parts = [f"# {plain(manifest.name)}", f"*{plain(manifest.question)}*"]
     parts += [f"**{plain(banner)}**" for banner in (*results.contradictions, *results.broken_splits)]
     parts += [escaped(line) for line in answer(summary)]
+    parts += claims
     parts += ["## Methods side by side", _about(summary), _summary_table(summary), _verdicts(summary)]
     if pairs := pairwise_of(summary):
         parts += ["## Methods against each other", pairs.about]

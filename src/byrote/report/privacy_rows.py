@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from byrote.report.evidence import Evidence
+from byrote.report.evidence import Evidence, Sides
 from byrote.report.measures import Attack, Utility
 from byrote.report.pieces import LEDGER
 from byrote.report.rows import Row, blank_row, filled
@@ -121,6 +121,11 @@ def auc_difference(
     `against` names the other. Where records share a context with one of the two, its sets are drawn together.
     """
     one, other = (evidence.sides(cell, attack, epoch) for cell, epoch in (ours, theirs))
+    return difference_of_sides(one, other, against)
+
+
+def difference_of_sides(one: Sides | None, other: Sides | None, against: str) -> Estimate:
+    """AUC of one less that of the other, of two models' scores of the same records."""
     if one is None or other is None:
         return Estimate.absent(f"{'' if one is None else f'{against}: '}not scored at this epoch")
     both, twins = one.scored(other), other.scored(one)

@@ -50,13 +50,22 @@ def utility_row(evidence: Evidence, cell: Cell, utility: Utility, epoch: int) ->
 
 
 def utility_difference(
-    evidence: Evidence, ours: tuple[Cell, int], theirs: tuple[Cell, int], utility: Utility
+    evidence: Evidence,
+    ours: tuple[Cell, int],
+    theirs: tuple[Cell, int],
+    utility: Utility,
+    their_evidence: Evidence | None = None,
 ) -> Estimate:
     """The difference of two cells on the test records of the first; where the measure is an exponential, their ratio.
 
-    The null is no difference. The records are the same on both sides, so each is left out, or weighed, on both.
+    The null is no difference. The records are the same on both sides, so each is left out, or weighed, on both;
+    `their_evidence` is that of another study on the same records.
     """
-    one, other = (_column(evidence, cell.run_id, utility, epoch) for cell, epoch in (ours, theirs))
+    sources = (evidence, their_evidence or evidence)
+    one, other = (
+        _column(source, cell.run_id, utility, epoch)
+        for source, (cell, epoch) in zip(sources, (ours, theirs), strict=True)
+    )
     if one is None or other is None:
         return Estimate.absent(f"{'' if one is None else 'without privacy: '}not measured at this epoch")
     test = evidence.part(ours[0].seed, "test")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from byrote.report.axes import VariedResults
+from byrote.report.claims import judged_claims
+from byrote.report.claims_section import claims_csv, claims_markdown
 from byrote.report.html import report_html
 from byrote.report.markdown import report_markdown
 from byrote.report.results import Results
@@ -19,5 +22,14 @@ def write_report(results: Results, folder: Path | str) -> None:
     write_text(folder / "results.json", results.json())
     with atomic_path(folder / "scores.parquet") as path:
         pyarrow.parquet.write_table(results.score_table(), path, compression="zstd")
-    write_text(folder / "report.md", report_markdown(results))
+    write_claims(results, folder)
+    write_text(folder / "report.md", report_markdown(results, claims_markdown(results)))
     write_text(folder / "report.html", report_html(results))
+
+
+def write_claims(results: Results | VariedResults, folder: Path) -> None:
+    """Write claims.csv, every comparison of every claim; none where the study claims nothing."""
+    if judged_claims(results):
+        write_text(folder / "claims.csv", claims_csv(results))
+    else:
+        (folder / "claims.csv").unlink(missing_ok=True)

@@ -67,6 +67,7 @@ def run_points(
             PointEntry(values=dict(point.values), words=dict(point.words), folder=f"{POINTS}/{point.folder}")
             for point in varied.points
         ],
+        claims=[claim.model_dump(mode="json", exclude_defaults=True) for claim in varied.claims],
     )
     manifest.write(out)
     if expected := expectation_of_points(varied, folder, store):

@@ -65,6 +65,7 @@ def run(
     A study that varies something gives the results of all its points. Raises StudyError where the study cannot be run.
     """
     from byrote.runner.axes import run_points
+    from byrote.runner.tracking import check, report_to
     from byrote.runner.workers import share_of_threads
 
     if jobs < 1:
@@ -73,13 +74,16 @@ def run(
     if not isinstance(study, Study | VariedStudy):
         study, folder = load(study, list(settings))
     place = Path(out) if out is not None else default_folder(study.name)
+    trackers = check((study.points[0].study if isinstance(study, VariedStudy) else study).report_to)
     runs, progress = Store(Path(store) if store is not None else place / "runs"), progress or Progress()
     with share_of_threads(jobs):
         if isinstance(study, VariedStudy):
-            return run_points(study, folder, place, runs, progress, jobs)
-        if (place / AXES).is_file():  # of an earlier study in this folder, which varied something
-            (place / AXES).unlink()
-        return StudyRun(study, folder, place, runs, progress).do(jobs)
+            results: Results | VariedResults = run_points(study, folder, place, runs, progress, jobs)
+        else:
+            (place / AXES).unlink(missing_ok=True)  # of an earlier study in this folder, which varied something
+            results = StudyRun(study, folder, place, runs, progress).do(jobs)
+    report_to(trackers, results, place, progress)
+    return results
 
 
 class StudyRun:

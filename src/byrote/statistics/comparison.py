@@ -81,6 +81,25 @@ def size_within(estimate: Estimate, margin: float, has: int | None = None, level
     return size
 
 
+def size_beyond(estimate: Estimate, has: int | None = None, level: float = 0.95) -> int | None:
+    """How many records, or seeds where it is pooled, would take the interval clear of the null.
+
+    Under the assumptions of `size_within`. None where the value is the null itself, or where `MANY` seeds would not do.
+    """
+    value, low, high, null = _known(estimate)
+    distance, half, size = abs(value - null), max(high - value, value - low), has or estimate.n or 1
+    if distance == 0.0:
+        return None
+    if estimate.interval != SPREAD_OF_SEEDS:
+        return max(size, math.floor(size * (half / distance) ** 2) + 1)
+    spread = half * math.sqrt(size) / t_quantile(level, size - 1)
+    while t_quantile(level, size - 1) * spread / math.sqrt(size) >= distance:
+        size += 1
+        if size > MANY:
+            return None
+    return size
+
+
 def _known(estimate: Estimate) -> tuple[float, float, float, float]:
     value, low, high, null = estimate.value, estimate.low, estimate.high, estimate.null_value
     if value is None or low is None or high is None or null is None:

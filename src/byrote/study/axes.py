@@ -15,12 +15,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from byrote.claims import Claim
 from byrote.registry import discover, make, nearest
 from byrote.study.elsewhere import ELSEWHERE
 from byrote.study.model import Data, Study
 from byrote.types import StudyError
 
 VARY = "vary"
+POINTS = "points"
+"""The key under `vary` that lists single points besides every combination of the axes."""
 METHOD = "method."
 ROOMS = {"plants": "plant", "attacks": "attack", "utility": "utility"}
 """Lists of a study whose components are named in a path (`plants.duplicates.copies`), and their rooms."""
@@ -29,13 +32,14 @@ NOT_VARIED = {
     "question": "a study has one question",
     "seeds": "give them as a list: seeds: [0, 1, 2]",
     "methods": "give them as a list, or vary a field of theirs, as in method.r",
+    "report_to": "give the trackers as a list: report_to: [mlflow, tensorboard]",
     "privacy": "give the levels as a list: privacy: [none, {epsilon: 8}]",
 }
 """What has a better way of its own."""
 FOLDER_LENGTH = 100
 
 Raw = Mapping[str, Any]
-Place = Callable[[Sequence[str]], str]
+Place = Callable[[Sequence[str | int]], str]
 """Where a key of the study stands, for messages: "study.yaml, line 12"."""
 
 
@@ -47,6 +51,8 @@ class Axis:
     values: tuple[Any, ...]
     labels: tuple[str, ...]
     """The values as people read them."""
+    combined: int | None = None
+    """How many of them, the first, are combined with the other axes; the rest stand in single points. None: all."""
 
     @property
     def of_methods(self) -> bool:
@@ -78,6 +84,7 @@ class VariedStudy:
     question: str
     axes: tuple[Axis, ...]
     points: tuple[Point, ...]
+    claims: tuple[Claim, ...] = ()
 
 
 def axes_of(raw: Raw, at: Place) -> list[Axis]:
@@ -87,7 +94,38 @@ def axes_of(raw: Raw, at: Place) -> list[Axis]:
         return []
     if not isinstance(vary, Mapping):
         raise StudyError(f"{at([VARY])}: vary: must be a mapping of fields to lists of values, not {vary!r}")
-    return [_axis(raw, str(path), values, at([VARY, str(path)])) for path, values in vary.items()]
+    axes = [_axis(raw, str(path), values, at([VARY, str(path)])) for path, values in vary.items() if path != POINTS]
+    return _with_points(axes, single_points(raw, at))
+
+
+def single_points(raw: Raw, at: Place) -> list[Raw]:
+    """The points that `vary` lists one by one, as fields and their values."""
+    listed = (raw.get(VARY) or {}).get(POINTS, [])
+    place = at([VARY, POINTS])
+    if not isinstance(listed, list) or not all(isinstance(point, Mapping) and point for point in listed):
+        raise StudyError(
+            f"{place}: vary.{POINTS}: must be a list of mappings such as "
+            f"{{model: builtin:tiny-16m, epochs: 2}}; got {listed!r}"
+        )
+    for path in (str(path) for point in listed for path in point):
+        named = path in ("name", "question", "report_to") or path.startswith(METHOD)
+        if named or (path not in NOT_VARIED and (problem := _cannot_vary(raw, path))):
+            why = f"{path} cannot stand in a single point" if named else problem
+            raise StudyError(f"{place}: vary.{POINTS}: {why}")
+    return listed
+
+
+def _with_points(axes: Sequence[Axis], points: Sequence[Raw]) -> list[Axis]:
+    """The axes with the values that only single points give to them."""
+    found = []
+    for axis in axes:
+        values, labels = list(axis.values), list(axis.labels)
+        for value in (point[axis.path] for point in points if axis.path in point):
+            if value not in values:
+                values.append(value)
+                labels.append(_words(value))
+        found.append(Axis(axis.path, tuple(values), tuple(labels), len(axis.values)))
+    return found
 
 
 def _axis(raw: Raw, path: str, values: Any, place: str) -> Axis:
@@ -177,13 +215,45 @@ def combinations(raw: Raw, axes: Sequence[Axis], at: Place) -> list[Combination]
             fixed["methods"] = _multiplied(fixed, axis, at)
     outer = [axis for axis in axes if not axis.of_methods]
     found = []
-    for chosen in itertools.product(*(zip(axis.values, axis.labels, strict=True) for axis in outer)):
+    columns = [list(zip(axis.values, axis.labels, strict=True))[: axis.combined] for axis in outer]
+    for chosen in itertools.product(*columns):
         filled, values, words = fixed, dict[str, Any](), dict[str, str]()
         for axis, (value, word) in zip(outer, chosen, strict=True):
             filled = _filled(filled, axis.path, value, at)
             values[axis.path], words[axis.path] = value, word
         found.append(Combination(values, words, filled))
-    return found
+    return found + [_single(fixed, outer, point, at) for point in single_points(raw, at)]
+
+
+def _single(fixed: Raw, axes: Sequence[Axis], point: Raw, at: Place) -> Combination:
+    """A point that is listed by itself: it takes the study's own value on each axis that it does not name."""
+    missing = [axis.path for axis in axes if axis.path not in point]
+    values, words, filled = dict[str, Any](), dict[str, str](), dict(fixed)
+    for axis in axes:
+        if axis.path in missing:
+            own = _own_value(fixed, axis)
+            if own is None:
+                raise StudyError(
+                    f"{at([VARY, POINTS])}: vary.{POINTS}: {dict(point)} says nothing of {axis.path}, which is varied"
+                )
+            values[axis.path], words[axis.path] = own
+    for path, value in point.items():
+        labels = next((axis for axis in axes if axis.path == path), None)
+        values[path] = value
+        words[path] = _words(value) if labels is None else labels.labels[list(labels.values).index(value)]
+    for path, value in values.items():
+        filled = _filled(filled, path, value, at)
+    ordered = [axis.path for axis in axes] + [path for path in point if path not in {axis.path for axis in axes}]
+    return Combination({path: values[path] for path in ordered}, {path: words[path] for path in ordered}, filled)
+
+
+def _own_value(fixed: Raw, axis: Axis) -> tuple[Any, str] | None:
+    """The value of the axis that the study itself has outside `vary`, with its label."""
+    for value, label in zip(axis.values, axis.labels, strict=True):
+        own = fixed.get(axis.path)
+        if own == value or (axis.path == "data" and isinstance(own, Mapping) and value.items() <= own.items()):
+            return value, label
+    return None
 
 
 def _multiplied(raw: Raw, axis: Axis, at: Place) -> list[dict[str, Any]]:

@@ -13,7 +13,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
+from byrote.claims import Claim
 from byrote.registry import Component, Settings, make
+from byrote.study.claims import Asked, problem_with
 from byrote.study.experiment import RECIPE, BaseExperiment, Experiment, Training, mislabelled
 from byrote.study.fields import (
     AttackField,
@@ -22,6 +24,7 @@ from byrote.study.fields import (
     Null,
     Part,
     PlantField,
+    TrackerField,
     UtilityField,
     as_spec,
     each_length,
@@ -31,6 +34,10 @@ from byrote.study.privacy import Privacy, PrivacyLevel
 
 def _as_list(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
+
+
+def _trackers(value: Any) -> Any:
+    return [] if value in ("none", None, ["none"]) else _as_list(value)
 
 
 class Data(Settings):
@@ -133,8 +140,13 @@ class Study(Training):
     """How far from its null an AUC, a difference of AUCs or an excess share may lie and still count as none."""
     positive_control: bool = True
     """Whether a few members are over-fitted besides, to see that the attacks would see it."""
+    claims: list[Claim] = []
+    """What the report judges: supported, contradicted, or not resolved."""
     keep: Literal["adapters", "all", "none"] = "adapters"
     device: str = "auto"
+    report_to: Annotated[list[TrackerField], BeforeValidator(_trackers)] = []
+    """Trackers that the finished results are sent to besides: none, or some of mlflow, wandb, trackio, tensorboard.
+    Nothing leaves the machine unless their own environment variables say so."""
 
     @field_validator("name")
     @classmethod
@@ -143,7 +155,7 @@ class Study(Training):
             raise ValueError("a name may not have slashes, line ends or control characters: a folder is named after it")
         return name
 
-    @field_validator("methods", "plants", "attacks", "utility", "privacy", "seeds", "nulls")
+    @field_validator("methods", "plants", "attacks", "utility", "privacy", "seeds", "nulls", "report_to")
     @classmethod
     def _nothing_twice(cls, values: list[Any]) -> list[Any]:
         seen = set()
@@ -231,6 +243,16 @@ class Study(Training):
                     added = sum(plant.added() for plant in given.data.get("plants", []))
                     _check_privacy(level, given.data["data"], added, given.data["batch_size"])
         return levels
+
+    @field_validator("claims")
+    @classmethod
+    def _claims_what_it_has(cls, claims: list[Claim], given: ValidationInfo) -> list[Claim]:
+        listed = ("methods", "attacks", "utility", "privacy")
+        if not given.data.keys() >= set(listed):
+            return claims  # what is wrong there has an error of its own
+        if found := problem_with(claims, [Asked(*(given.data[key] for key in listed))], ()):
+            raise ValueError(found[1])
+        return claims
 
     @model_validator(mode="after")
     def _starts_from_something(self) -> Study:

@@ -8,10 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
+from byrote.claims import Claim
 from byrote.registry import nearest
-from byrote.study.axes import VARY, Combination, Point, VariedStudy, axes_of, combinations, folders_of
+from byrote.study.axes import (
+    VARY,
+    Axis,
+    Combination,
+    Place,
+    Point,
+    VariedStudy,
+    axes_of,
+    combinations,
+    folders_of,
+    single_points,
+)
+from byrote.study.claims import Asked, problem_with
 from byrote.study.elsewhere import ELSEWHERE
 from byrote.study.model import Data, Study
 from byrote.types import StudyError
@@ -111,11 +124,11 @@ def study_from(
 def varied_from(raw: Mapping[str, Any], where: str, text: str = "", assigned: Sequence[str] = ()) -> VariedStudy | None:
     """The points of a study that varies something; None where it varies nothing. Raises StudyError as above."""
 
-    def at(path: Sequence[str]) -> str:
+    def at(path: Sequence[str | int]) -> str:
         return _place(where, text, path, assigned)
 
     axes = axes_of(raw, at)
-    if not axes:
+    if not axes and not single_points(raw, at):
         return None
     paths = [axis.path for axis in axes]
     if hidden := [name for name in assigned if name in paths]:
@@ -123,7 +136,8 @@ def varied_from(raw: Mapping[str, Any], where: str, text: str = "", assigned: Se
         raise StudyError(
             f"{where}, with --set {path}: the study varies it: --set 'vary.{path}=[...]' changes the values"
         )
-    found = combinations(raw, axes, at)
+    claimed = raw.get("claims") or []
+    found = combinations({key: value for key, value in raw.items() if key != "claims"}, axes, at)
     studies = _checked_points(found, lambda filled: study_from(filled, where, text, assigned, paths))
     alike: dict[str, str] = {}
     for point, study in zip(found, studies, strict=True):
@@ -135,7 +149,25 @@ def varied_from(raw: Mapping[str, Any], where: str, text: str = "", assigned: Se
         )
         for point, folder, study in zip(found, folders_of(found), studies, strict=True)
     ]
-    return VariedStudy(studies[0].name, studies[0].question, tuple(axes), tuple(points))
+    claims = _claims(claimed, studies, axes, at)
+    return VariedStudy(studies[0].name, studies[0].question, tuple(axes), tuple(points), tuple(claims))
+
+
+def _claims(raw: Any, studies: Sequence[Study], axes: Sequence[Axis], at: Place) -> list[Claim]:
+    """What a study that varies something claims of its points together."""
+    try:
+        claims = TypeAdapter(list[Claim]).validate_python(raw)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        path = ["claims", *problem["loc"]]
+        if problem["type"] == "extra_forbidden":
+            said = f"unknown key {path[-1]!r}.{nearest(str(path[-1]), list(Claim.model_fields))}"
+            raise StudyError(f"{at(path)}: {'.'.join(map(str, path[:-1]))}: {said}") from None
+        raise StudyError(f"{at(path)}: {'.'.join(map(str, path))}: {_in_words([problem])}") from None
+    asked = [Asked(study.methods, study.attacks, study.utility, study.privacy) for study in studies]
+    if found := problem_with(claims, asked, axes):
+        raise StudyError(f"{at(['claims', found[0]])}: claims: {found[1]}")
+    return claims
 
 
 def _checked_points(points: Sequence[Combination], check: Callable[[Mapping[str, Any]], Study]) -> list[Study]:

@@ -1,0 +1,98 @@
+"""Whether what a study claims can be read from its results at all: every name in a claim is one that the study has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+from byrote.claims import OWN_KEYS, Claim, is_value, values_of
+from byrote.registry import Component, nearest
+from byrote.study.privacy import PrivacyLevel, label_of
+
+FAMILIES = ("parameter", "prompt")
+PLACED = {"membership": "attacks", "extraction": "attacks", "poisoning": "attacks", "utility": "utility"}
+"""Kinds whose names a study lists, and where; the others are there in every study."""
+
+
+EXPOSURE = ("extraction", "exposure")
+"""What the report itself makes of planted canaries; no attack of the study's list stands for it."""
+
+
+class Asked(NamedTuple):
+    """What of a study a claim can name."""
+
+    methods: Sequence[Any]
+    attacks: Sequence[Any]
+    utility: Sequence[Any]
+    privacy: Sequence[PrivacyLevel]
+
+
+class Varied(Protocol):
+    """A field that a study varies."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def values(self) -> Sequence[Any]: ...
+    @property
+    def labels(self) -> Sequence[str]: ...
+
+
+def problem_with(claims: Sequence[Claim], studies: Sequence[Asked], axes: Sequence[Varied]) -> tuple[int, str] | None:
+    """The first claim that names what its study (all points of it) does not have, as (its place, what is wrong)."""
+    twice: set[str] = set()
+    for number, claim in enumerate(claims):
+        if claim.id in twice:
+            return number, f"the id {claim.id!r} stands twice"
+        twice.add(claim.id)
+        problem = _of_measure(claim, studies) or _of_selectors(claim, studies, axes)
+        if problem:
+            return number, f"{claim.id}: {problem}"
+    return None
+
+
+def _of_measure(claim: Claim, studies: Sequence[Asked]) -> str:
+    kind, name, _ = claim.measured
+    place = PLACED.get(kind)
+    if place is None:
+        return ""
+    if (kind, name) == EXPOSURE:
+        return ""
+    listed = {one.name: one for study in studies for one in getattr(study, place) if _kind(one, kind) == kind}
+    if name not in listed:
+        known = ", ".join(listed) or "none"
+        return f"measure: the study has no {kind} measure {name!r}.{nearest(name, listed)} It has: {known}."
+    for key in claim.settings:
+        fields = list(type(listed[name]).model_fields)
+        if key not in fields:
+            return f"settings: {name} has no field {key!r}.{nearest(key, fields)}"
+    return ""
+
+
+def _kind(component: Component, given: str) -> str:
+    return str(getattr(type(component), "kind", given))
+
+
+def _of_selectors(claim: Claim, studies: Sequence[Asked], axes: Sequence[Varied]) -> str:
+    varied = {axis.path: axis for axis in axes}
+    methods = {method.name: type(method) for study in studies for method in study.methods}
+    fields = {field for method in methods.values() for field in method.model_fields}
+    levels = ["private", *dict.fromkeys(label_of(level) for study in studies for level in study.privacy)]
+    known: dict[str, list[str]] = {"method": list(methods), "family": list(FAMILIES), "privacy": levels}
+    for where, selector in claim.selectors():
+        for key, wanted in selector.items():
+            if key not in OWN_KEYS and key not in varied and key not in fields:
+                words = f"{nearest(key, [*OWN_KEYS, *varied, *fields])} A selector names {', '.join(OWN_KEYS)}"
+                return f"{where}: unknown key {key!r}.{words}, a field of a method, or what the study varies."
+            for value in values_of(wanted):
+                if key in varied and not any(
+                    is_value(value, *each) for each in zip(varied[key].values, varied[key].labels, strict=True)
+                ):
+                    return f"{where}: {key}: the study has no {value!r}.{nearest(str(value), varied[key].labels)}"
+                if key in known and _spelt(value) not in known[key]:
+                    return f"{where}: {key}: the study has no {value!r}.{nearest(str(value), known[key])}"
+    return ""
+
+
+def _spelt(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
