@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import traceback
@@ -101,7 +102,7 @@ class StudyRun:
         self.worked = 0
         self.warned: list[str] = []
         self.beside_others = False
-        """Whether other processes do cells of the same study: a run that one of them holds is no failure."""
+        """Whether a cell of which another process holds a run is no failure, because it is done again later."""
 
     def do(self, jobs: int = 1) -> Results:
         """Every cell, then the report."""
@@ -119,11 +120,7 @@ class StudyRun:
         self._manifest(splits).write(self.out)
         self.control = positive_control(self)
         self._manifest(splits).write(self.out)
-        answered = self._by_workers(splits, jobs) if jobs > 1 else {}
-        for number, (method, privacy, seed) in enumerate(planned):
-            progress.runs(number, len(planned))
-            self.cells.append(answered.get(number) or self.cell(method, privacy, seed, splits[seed]))
-            self._manifest(splits).write(self.out)
+        self._all_cells(splits, self._by_workers(splits, jobs) if jobs > 1 else {})
         progress.runs(len(planned), len(planned))
         progress.finish()
         if not self.worked and all(cell.status == "done" for cell in self.cells):
@@ -131,6 +128,18 @@ class StudyRun:
         results = Results.read(self.out)
         write_report(results, self.out)
         return results
+
+    def _all_cells(self, splits: dict[int, Splits], answered: dict[int, Cell]) -> None:
+        """Those that are not answered yet, in their order; what another process holds comes last, once more."""
+        planned, before = list(self.study.cells()), list(self.cells)
+        for self.beside_others in (True, False):
+            for number, (method, privacy, seed) in enumerate(planned):
+                if number not in answered:
+                    self.progress.runs(len(answered), len(planned))
+                    with contextlib.suppress(Locked):
+                        answered[number] = self.cell(method, privacy, seed, splits[seed])
+                    self.cells = before + [answered[at] for at in sorted(answered)]
+                    self._manifest(splits).write(self.out)
 
     def _of_no_method(self, splits: dict[int, Splits]) -> None:
         """The untuned model, and the attacks that read none."""
@@ -189,7 +198,7 @@ class StudyRun:
         return answered
 
     def cell(self, method: Component, privacy: PrivacyLevel, seed: int, splits: Splits) -> Cell:
-        """One cell, whatever happens in it. Raises Locked, where other processes are at work on the study."""
+        """One cell, whatever happens in it. Raises Locked where another process holds a run, and it is done again."""
         assert isinstance(method, Method)
         cell = Cell(
             method=method.name,
@@ -270,7 +279,7 @@ class StudyRun:
     def _beside(self, error: Exception) -> str:
         """What is noted of a failure beside a cell that is itself finished, and stays so.
 
-        Raises Locked where other processes do cells of the same study: then the cell is done again.
+        Raises Locked where the cell is done again later.
         """
         if isinstance(error, Locked) and self.beside_others:
             raise error
