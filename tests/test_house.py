@@ -22,7 +22,7 @@ HEAVY = {"accelerate", "datasets", "peft", "plotly", "sklearn", "torch", "transf
 MAX_LINES = 400
 
 # Who may import whom. A room that is not named here is an island: types and registry only.
-FOUNDATION = {"types", "network", "cache", "_version"}
+FOUNDATION = {"types", "network", "cache", "gaussian", "_version"}
 ISLAND = FOUNDATION | {"registry"}
 ANY_ROOM = {path.stem for path in PACKAGE.iterdir()}
 ARROWS = {
