@@ -80,7 +80,8 @@ def run(
         if isinstance(study, VariedStudy):
             results: Results | VariedResults = run_points(study, folder, place, runs, progress, jobs)
         else:
-            (place / AXES).unlink(missing_ok=True)  # of an earlier study in this folder, which varied something
+            if (place / AXES).is_file():  # of an earlier study in this folder, which varied something
+                (place / AXES).unlink()
             results = StudyRun(study, folder, place, runs, progress).do(jobs)
     report_to(trackers, results, place, progress)
     return results
