@@ -307,6 +307,33 @@ def test_a_claim_that_names_what_is_not_there_is_refused(tmp_path: Path, vary: s
     assert "the id 'one' stands twice" in said(twice, twice + twice)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("{method: lora}", "{method: lora, r: 9}", "than: r: no method has 9."),
+        ("{method: lora}", "{learning_rate: 5e-5}", "no method has '5e-5'."),  # YAML reads text here
+        ("{method: lora}", "{method.r: 8}", "unknown key 'method.r'. Write r."),
+        ("{method: lora}", "{method: lora, epoch: 2.0}", "a whole number from 1, last or best; got 2.0"),
+        ("{method: lora}", "{method: lora, epoch: first}", "got 'first'"),
+        ("{method: lora}", "{method: lora, epoch: 0}", "got 0"),
+        ("{method: lora}", "{method: lora, epoch: [1, yes]}", "got [1, True]"),
+        ("{method: lora}", "{method: lora, slice: 8}", "slice is the name of a slice, such as copies=8; got 8"),
+        ("{method: lora}", "{method: []}", "method has no value"),
+        ("{method: lora}", "{privacy: }", "privacy has no value"),
+        ("{method: lora}", "{method: lora, epoch: 1}\n    at: matched", "name no epoch beside it"),
+        ("{method: lora}", "untuned\n    at: matched", "at: matched needs runs on both sides"),
+    ],
+)
+@pytest.mark.parametrize("vary", ["", "vary: {method.r: [8, 16]}\n"])
+def test_a_selector_that_would_fit_no_run_or_other_ones_is_refused(
+    tmp_path: Path, vary: str, old: str, new: str, words: str
+) -> None:
+    (tmp_path / "study.yaml").write_text(GOOD.replace("name: claimed\n", f"name: claimed\n{vary}").replace(old, new))
+    with pytest.raises(StudyError) as error:
+        load(tmp_path / "study.yaml")
+    assert words in str(error.value)
+
+
 def test_a_study_that_varies_something_claims_of_all_its_points(tmp_path: Path) -> None:
     text = GOOD.replace("name: claimed\n", "name: claimed\nvary: {epochs: [1, 2]}\n")
     (tmp_path / "study.yaml").write_text(text.replace("{method: full}", "{method: full, epochs: 2}"))
