@@ -14,7 +14,7 @@ import pytest
 
 from byrote.claims import Claim
 from byrote.report.axes import VariedResults
-from byrote.report.axes_page import axes_html, axes_markdown, write_axes_report
+from byrote.report.axes_page import axes_html, axes_markdown
 from byrote.report.claim_contrasts import Contrast
 from byrote.report.claim_sides import Pair, Side, Studied, pairs_of
 from byrote.report.claims import JudgedClaim, judged, judged_claims
@@ -256,7 +256,7 @@ def test_claims_stand_in_every_form_of_the_report(folder: Path, varied: Path, tm
     judged_of(varied, of={"model": "b"}, than={"model": "a"})
     again = VariedResults.read(varied)
     assert "All comparisons of v" in axes_html(again) and "## Claims" in axes_markdown(again)
-    write_axes_report(again, tmp_path)
+    write_report(again, tmp_path)
     assert (tmp_path / "claims.csv").read_text() == claims_csv(again)
     write_report(with_claims(folder), tmp_path)
     assert not (tmp_path / "claims.csv").exists() and "## Claims" not in (tmp_path / "report.md").read_text()
