@@ -59,12 +59,13 @@ def run(
 ) -> Results | VariedResults:
     """Do what a study asks and return its results: what `byrote run` does.
 
-    `study` is a file, the name of a shipped study, or a Study (whose paths are then relative to the
-    working folder). `out` takes the report and the tables (default: byrote-results/NAME), `store` the
-    runs (default: `out`/runs). `settings` are "key=value" overrides. Work that is in the store already
-    is not done again. A cell that fails is recorded and the others go on; `results.failed` has the errors.
-    `show_text` keeps the texts of the most exposed records for the report, which is else without any. `jobs` processes train cells at the same time, each with its share of the threads.
-    A study that varies something gives the results of all its points. Raises StudyError where the study cannot be run.
+    `study` is a file, the name of a shipped study, or a Study (whose paths are then relative to the working folder).
+    `out` takes the report and the tables (default: byrote-results/NAME), `store` the runs (default: `out`/runs).
+    `settings` are "key=value" overrides. Work that is in the store already is not done again. A cell that fails is
+    recorded and the others go on; `results.failed` has the errors. `show_text` keeps the texts of the most exposed
+    records for the report, which is else without any. `jobs` processes train cells at the same time, each with its
+    share of the threads. A study that varies something gives the results of all its points. Raises StudyError where
+    the study cannot be run.
     """
     from byrote.runner.axes import run_points
     from byrote.runner.tracking import check, report_to
