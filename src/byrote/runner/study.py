@@ -64,8 +64,7 @@ def run(
     `settings` are "key=value" overrides. Work that is in the store already is not done again. A cell that fails is
     recorded and the others go on; `results.failed` has the errors. `show_text` keeps the texts of the most exposed
     records for the report, which is else without any. `jobs` processes train cells at the same time, each with its
-    share of the threads. A study that varies something gives the results of all its points. Raises StudyError where
-    the study cannot be run.
+    share of the threads. A study that varies something gives the results of all its points. Raises StudyError.
     """
     from byrote.runner.axes import run_points
     from byrote.runner.tracking import check, report_to
@@ -129,8 +128,8 @@ class StudyRun:
         if not self.worked and all(cell.status == "done" for cell in self.cells):
             progress.say("Everything was in the store already: nothing was trained and nothing scored.")
         results = Results.read(self.out)
-        texts = ((record.id, record.text) for part in splits.values() for record in part.members)
-        keep_texts(results, self.out, texts if show_text else None)
+        texts = ((one.id, one.text) for part in splits.values() for one in part.members) if show_text else None
+        keep_texts(results, self.out, texts)
         write_report(results, self.out, show_text)
         return results
 
