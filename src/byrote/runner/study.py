@@ -22,7 +22,7 @@ from byrote.runner import tables
 from byrote.runner.context import Context, Given
 from byrote.runner.controls import blind_attacks, positive_control
 from byrote.runner.environment import describe
-from byrote.runner.extraction import ensure_extraction, extraction_of
+from byrote.runner.extraction import extraction_of, measure_records
 from byrote.runner.generations import cut_off
 from byrote.runner.in_context import run_of
 from byrote.runner.method_run import MethodRun, wanted_of
@@ -30,7 +30,7 @@ from byrote.runner.one import BaseRun, Run, Wanted
 from byrote.runner.progress import Progress
 from byrote.runner.rates import best_rate, beyond, next_rate, trial_part
 from byrote.runner.scores import ensure_blind, ensure_poisoning, ensure_scores, ensure_utility
-from byrote.runner.witness import ShadowRun
+from byrote.runner.witness import ShadowRun, witnesses_of
 from byrote.store import HELD, Cell, Locked, Manifest, Store, Trial, sweep
 from byrote.study import Study, VariedStudy, as_spec, load
 from byrote.study.fields import Part
@@ -309,9 +309,11 @@ class StudyRun:
         self, run: Run, seed: int, epochs: range, attacks: Sequence[Attack], shadows: Sequence[ShadowRun] = ()
     ) -> None:
         splits = self.context.splits(seed)
-        self.worked += ensure_scores(run, attacks, seed, self.base, epochs, shadows)
-        self.worked += ensure_utility(run, self.study.utility, splits, epochs)  # type: ignore[arg-type]
-        self.worked += ensure_extraction(run, self.study.attacks_of("extraction"), seed, self.base, epochs)
+        sides = splits.members, splits.nonmembers
+        witnesses = witnesses_of(run, self.base, epochs, self.context.background(seed), shadows, sum(sides, ()))
+        self.worked += ensure_scores(attacks, splits, witnesses)
+        self.worked += ensure_utility(self.study.utility, splits.test, witnesses)  # type: ignore[arg-type]
+        self.worked += measure_records(self.study.attacks_of("extraction"), sides, witnesses, seed)
 
     def _poisoning(self, run: Run, records: Sequence[Record], epochs: range) -> None:
         self.worked += ensure_poisoning(run, self.study.attacks_of("poisoning"), records, epochs)
