@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
+from byrote.gaussian import delta_of, epsilon_above, epsilon_of
 from byrote.statistics.epsilon import ESTIMATORS, FEWEST, SHARES, Audit, rates_epsilon, rates_mu
-from byrote.statistics.gaussian import delta_of, epsilon_of
 from byrote.statistics.one_run import (
     gaussian_inverse,
     one_run_epsilon,
@@ -83,6 +83,8 @@ def test_the_gaussian_curve_there_and_back() -> None:
         for delta in (1e-9, 1e-5, 0.01):
             epsilon = epsilon_of(mu, delta)
             assert delta_of(mu, epsilon) == pytest.approx(delta, rel=1e-6)
+            assert delta_of(mu, epsilon_above(mu, delta)) <= delta, "an account"
+            assert epsilon == 0.0 or delta_of(mu, epsilon) > delta, "an audit"
             if mu <= 1.0:  # beyond, the closed form as it is written loses its digits
                 assert epsilon == pytest.approx(epsilon_at(mu, delta), rel=1e-6)
                 assert delta_of(mu, epsilon / 2) == pytest.approx(delta_at(mu, epsilon / 2), rel=1e-6)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,9 +14,10 @@ from byrote.attacks.membership.loss import Loss
 from byrote.registry import make
 from byrote.runner import tables, witness
 from byrote.runner.kept_rows import made_by
+from byrote.runner.one import Run
 from byrote.runner.study import run
 from byrote.store import Manifest
-from byrote.types import Record
+from byrote.types import Record, TokenStats
 from small_study import make_folder, study_of
 
 
@@ -123,3 +126,27 @@ def test_scores_are_made_anew_when_what_an_attack_borrows_is_mended(monkeypatch:
     finally:
         made_by.cache_clear()
     assert changed == {"spv-mia", "neighbourhood", "ensemble", "dataset-inference", "loss"}
+
+
+def test_what_was_said_is_read_once_for_all_that_is_made_of_it(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, reads = witness.read_answers, Counter[tuple[str, int, int]]()
+    scoring = iter(range(1000))
+    made = witness.witnesses_of
+
+    def counted(run: Run, epoch: int) -> dict[str, TokenStats]:
+        reads[run.id, epoch, turn[0]] += 1
+        return read(run, epoch)
+
+    def next_turn(*arguments: Any) -> list[witness.Witness]:
+        turn[0] = next(scoring)
+        return made(*arguments)
+
+    turn = [-1]
+    monkeypatch.setattr(witness, "read_answers", counted)
+    monkeypatch.setattr("byrote.runner.study.witnesses_of", next_turn)
+    run(study_of(folder, attacks=["reference", "loss", "extraction-strength"]), tmp_path)
+    # Two epochs of a run, and the untuned model beside it; before these the untuned model alone, as run and as base.
+    assert sorted(epoch for _, epoch, at in reads if at == 1) == [0, 1, 2]
+    assert {times for (_, _, at), times in reads.items() if at == 1} == {1}

@@ -181,6 +181,12 @@ METRICS: dict[str, tuple[Metric, ...]] = {
     ),
     "utility": (
         Metric(
+            "MEASURE-of-the-records",
+            "the same of the test records' own text, where no value is good by itself; beside the untuned model",
+            "as the measure's",
+            "none",
+        ),
+        Metric(
             "MEASURE-vs-none",
             "a private run's number less that of the same method without privacy, by record; the ratio of perplexities",
             "as of MEASURE",
@@ -240,6 +246,8 @@ INTERVALS = {
     "sums": "`jackknife`",
 }
 
+BETTER = {True: "higher", False: "lower", None: "nearest to the records' own"}
+
 INTRODUCTION = """# Metrics
 
 `tools/metric_table.py` writes this page: do not edit it by hand.
@@ -263,7 +271,7 @@ def _utilities() -> str:
     rows = ["| measure | is | of | better | form | interval |", "|---|---|---|---|---|---|"]
     details = []
     for name, kind in utilities().items():
-        direction = "higher" if kind.higher_is_better else "lower"
+        direction = BETTER[kind.higher_is_better]
         rows.append(
             f"| [{name}](#{name}) | {kind.summary()} | {direction} | {FORMS[kind.form]} | {INTERVALS[kind.form]} |"
         )

@@ -28,6 +28,7 @@ ROOMS = {
     "method": "byrote.methods",
     "attack": "byrote.attacks",
     "utility": "byrote.utility",
+    "tracker": "byrote.trackers",
 }
 
 

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from byrote.cli.app import DONE
 from byrote.types import StudyError
 
-Rooms = Literal["methods", "attacks", "utility", "sources", "models", "studies"]
+Rooms = Literal["methods", "attacks", "utility", "sources", "models", "trackers", "studies"]
 
 
 def list_(what: Rooms | None = None, /) -> int:

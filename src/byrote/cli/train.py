@@ -19,6 +19,7 @@ def run(
     store: Path | None = None,
     set_: Annotated[list[str] | None, Parameter(name="--set", negative=())] = None,
     jobs: int = 1,
+    report_to: Annotated[list[str] | None, Parameter(negative=())] = None,
     show_text: Annotated[bool, Parameter(negative=())] = False,
     dry_run: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
@@ -39,6 +40,9 @@ def run(
     jobs
         Processes that train at the same time, each with its share of the threads: for many small models. The numbers
         are those of one process with as many threads as each of these has.
+    report_to
+        Trackers to send the finished results to: none, mlflow, wandb, trackio or tensorboard; several are parted by
+        commas. Nothing leaves the machine unless their own environment variables say so.
     show_text
         Put the texts of the most exposed records on the report, which else names records by their ids alone.
     dry_run
@@ -46,16 +50,17 @@ def run(
     """
     from byrote.console import out_console, watching
 
+    settings = [*(set_ or []), *([f"report_to=[{','.join(report_to)}]"] if report_to else [])]
     if dry_run:
         from byrote.runner.plan import plan
 
-        out_console().print(plan(study, out, store, settings=set_ or []).table())
+        out_console().print(plan(study, out, store, settings=settings).table())
         return DONE
     with watching() as progress:
         from byrote.runner.study import default_folder
         from byrote.runner.study import run as run_study
 
-        results = run_study(study, out, store, settings=set_ or [], progress=progress, jobs=jobs, show_text=show_text)
+        results = run_study(study, out, store, settings=settings, progress=progress, jobs=jobs, show_text=show_text)
     return show(results, out or default_folder(results.manifest.name))
 
 

@@ -34,6 +34,9 @@ UNBOUNDED = (
 )
 
 
+UNKNOWN = "How it was trained is not known to byrote, so nothing is said of a guarantee."
+
+
 class Choice(NamedTuple):
     """One tuned model that a card can be of."""
 
@@ -148,7 +151,7 @@ def _training(alone: Results, one: Finding) -> str:
         "Data": f"{manifest.data}: {manifest.data_description}".rstrip(": "),
         "Licence of the data": manifest.data_licence,
         "Records known to be trained on" if evidence.audited else "Trained on": counted,
-        "Held out of the same population": listed(sizes),
+        "Not trained on, as byrote was told" if evidence.audited else "Held out of the same population": listed(sizes),
         "Method": one.configuration.label + ("" if evidence.audited else f" ({one.configuration.family}-based)"),
         "Settings": "" if evidence.audited else _settings(cell, study, one.epoch),
     }
@@ -167,7 +170,7 @@ def _privacy(summary: Summary) -> Iterator[str]:
     """The ledger of the run; without one, that nothing is bounded."""
     section = privacy_of(summary)
     if section is None:
-        yield "It is not known to byrote how it was trained." if summary.results.evidence.audited else UNBOUNDED
+        yield UNKNOWN if summary.results.evidence.audited else UNBOUNDED
     else:
         ((_, values),) = section.accounts
         rows = [[column.title, cell_words(value)] for column, value in zip(section.columns, values, strict=True)]
@@ -267,7 +270,7 @@ def _utility(summary: Summary, one: Finding) -> Iterator[str]:
     for utility, row in one.utility.items():
         value = ABSENT if row.value is None else f"{measure(row.value)} {limits(row.estimate, measure)}".rstrip()
         size = "" if row.n is None else f"{row.n:,}"
-        better = "higher is better" if utility.higher_is_better else "lower is better"
+        better = utility.best
         lines.append([f"{utility.label} ({better})", value, measure(row.null_value), size])
     if lines:
         yield "### Utility"

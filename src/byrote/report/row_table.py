@@ -132,8 +132,14 @@ def _apart(row: Row) -> tuple[str, str]:
 
 
 def _point(row: Row) -> str:
+    """'tiny, aws-docs, epochs 2': narrow enough for a column."""
     values = json.loads(row.point or "{}") if isinstance(row, PointRow) else {}
-    return ", ".join(f"{path} {value}" for path, value in values.items())
+    found = []
+    for path, value in values.items():
+        word = value.get("source", canonical_json(value)) if isinstance(value, dict) else value
+        plain = str(word).removeprefix("builtin:")
+        found.append(plain if path in ("model", "data") else f"{path} {plain}")
+    return ", ".join(found)
 
 
 def _text(number: int | None) -> str:

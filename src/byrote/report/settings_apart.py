@@ -9,7 +9,7 @@ from byrote.report.formats import ABSENT
 from byrote.report.results import Results
 from byrote.store import canonical_json
 
-WORDS = ("name", "question", "claims")
+WORDS = ("name", "question", "claims", "report_to")
 """What a study says about itself, which no number hangs on."""
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from byrote.attacks.base import Embed, Judge
-from byrote.models.load import resolve
+from byrote.models.load import ResolvedModel, resolve
 from byrote.models.pairs import PairClassifier
 from byrote.models.sentences import SentenceEncoder, encoder_identity
 from byrote.store import Locked, RunFolder
@@ -37,6 +37,7 @@ class Encoders:
         self.context, self.folder = context, folder
         self._found: dict[str, KeptEncoder | StudyError] = {}
         self._judges: dict[str, PairClassifier | StudyError] = {}
+        self._resolved: dict[str, ResolvedModel] = {}
 
     def identity(self, name: str) -> str:
         """Of an encoder; empty where it cannot be had or loaded, so that the numbers are made once it can."""
@@ -62,7 +63,7 @@ class Encoders:
         """A classifier of sentence pairs. Raises Unscorable where it cannot be had."""
         if name not in self._judges:
             try:
-                self._judges[name] = PairClassifier(resolve(name, base_folder=self.folder), self.context.device)
+                self._judges[name] = PairClassifier(self._resolve(name), self.context.device)
             except StudyError as error:
                 self._judges[name] = error
         found = self._judges[name]
@@ -75,9 +76,16 @@ class Encoders:
         if isinstance(self._judges.get(name), StudyError):
             return ""
         try:
-            return resolve(name, base_folder=self.folder).fingerprint
-        except StudyError:
+            return self._resolve(name).fingerprint
+        except StudyError as error:
+            self._judges[name] = error
             return ""
+
+    def _resolve(self, name: str) -> ResolvedModel:
+        """Looked up once, since the files of a folder are hashed for it."""
+        if name not in self._resolved:
+            self._resolved[name] = resolve(name, base_folder=self.folder)
+        return self._resolved[name]
 
     def _get(self, name: str) -> KeptEncoder | StudyError:
         if name not in self._found:
@@ -88,7 +96,7 @@ class Encoders:
         return self._found[name]
 
     def _open(self, name: str) -> KeptEncoder:
-        resolved = resolve(name, base_folder=self.folder)
+        resolved = self._resolve(name)
         known_by = encoder_identity(resolved)
         folder = self.context.store.run(f"encoder-{known_by}")
         return KeptEncoder(name, known_by, folder, self.context, lambda: SentenceEncoder(resolved, self.context.device))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from byrote.attacks.extraction.base import ExtractionMeasure, chosen, measure_all
 from byrote.registry import Component
 from byrote.runner.context import Context
 from byrote.runner.kept_rows import append, current, keys, unknown
-from byrote.runner.one import Run
 from byrote.runner.witness import Witness
 from byrote.store import identity
 from byrote.types import Record, text_key
@@ -31,13 +31,6 @@ def extraction_name(of: str) -> str:
     return f"extraction/{of}.parquet"
 
 
-def ensure_extraction(run: Run, measures: Sequence[ExtractionMeasure], seed: int, base: Run, epochs: range) -> bool:
-    """Add to the run's numbers what is missing of these measures on members and nonmembers; whether anything was."""
-    splits, background = run.context.splits(seed), run.context.background(seed)
-    witnesses = [Witness(run, base, epoch, background) for epoch in epochs]
-    return measure_records(measures, (splits.members, splits.nonmembers), witnesses, seed)
-
-
 def measure_records(
     measures: Sequence[ExtractionMeasure], sides: Sequence[Sequence[Record]], witnesses: Sequence[Witness], seed: int
 ) -> bool:
@@ -51,8 +44,15 @@ def measure_records(
         return False
     folder, name = witnesses[0].run.folder, extraction_name(extraction_of(witnesses[0].run.context, seed))
 
+    @cache
+    def of_sides() -> str:
+        return identity([[text_key(record.text) for record in side] for side in sides])
+
     def make(measure: Component) -> str:
-        return _made_by(measure, sides, witnesses[0])
+        """Where texts are compared with all of a side, a number hangs on the sides too."""
+        made = witnesses[0].make(measure)
+        compared = isinstance(measure, ExtractionMeasure) and "continuations" in measure.needs
+        return identity([made, of_sides()]) if compared else made
 
     known = keys(current(folder, name, "measure", measures, make), "measure")
     rows: list[dict[str, Any]] = []
@@ -73,14 +73,6 @@ def _alike(sides: Sequence[Sequence[Record]]) -> Iterator[tuple[list[Record], in
         parts = [part for side in sides if (part := [record for record in side if record.family == family])]
         for part in parts:
             yield part, min(map(len, parts))
-
-
-def _made_by(measure: Component, sides: Sequence[Sequence[Record]], witness: Witness) -> str:
-    """What a number of this measure is made by: where texts are compared with all of a side, the sides too."""
-    made = witness.make(measure)
-    if not isinstance(measure, ExtractionMeasure) or "continuations" not in measure.needs:
-        return made
-    return identity([made, [[text_key(record.text) for record in side] for side in sides]])
 
 
 def _rows(

@@ -15,27 +15,22 @@ from byrote.attacks.base import (
 )
 from byrote.attacks.fitted import FittedAttack, score_set
 from byrote.runner.context import Context
-from byrote.runner.generations import Generations, read_generations, spelled
+from byrote.runner.generations import spelled
 from byrote.runner.kept_rows import Series, append, current, keys, made_by, unknown
 from byrote.runner.one import Run
 from byrote.runner.queries import NO_ANSWER
-from byrote.runner.witness import ShadowRun, Witness, read_for
-from byrote.types import Record, Scores, Splits, TokenStats, Unscorable, ordinary, text_key
+from byrote.runner.witness import Witness, read_for
+from byrote.types import Record, Scores, Splits, Unscorable, ordinary, text_key
 from byrote.utility.base import Observation, Utility
 from byrote.utility.generated import Generated
 
 SCORES, UTILITY = "scores.parquet", "utility.parquet"
 
 
-def ensure_scores(
-    run: Run, attacks: Sequence[Attack], seed: int, base: Run, epochs: range, shadows: Sequence[ShadowRun] = ()
-) -> bool:
-    """Add to the run's scores what is missing of these attacks on members and nonmembers; whether anything was."""
-    splits, background = run.context.splits(seed), run.context.background(seed)
-    asked = splits.members + splits.nonmembers
-    witnesses = [Witness(run, base, epoch, background, shadows, asked) for epoch in epochs]
+def ensure_scores(attacks: Sequence[Attack], splits: Splits, witnesses: Sequence[Witness]) -> bool:
+    """Add to a run's scores what is missing of these attacks on members and nonmembers; whether anything was."""
     everything = [one for attack in attacks for one in (attack, *attack.weaker())]
-    return score_records(everything, asked, witnesses, members=len(splits.members))
+    return score_records(everything, splits.members + splits.nonmembers, witnesses, members=len(splits.members))
 
 
 def ensure_poisoning(run: Run, measures: Sequence[PoisoningMeasure], records: Sequence[Record], epochs: range) -> bool:
@@ -128,45 +123,51 @@ def _rows_of(
         }
 
 
-def ensure_utility(run: Run, measures: Sequence[Utility], splits: Splits, epochs: range) -> bool:
-    """Add to the run's measurements what is missing of these utility measures on the test records."""
+def ensure_utility(measures: Sequence[Utility], test: Sequence[Record], witnesses: Sequence[Witness]) -> bool:
+    """Add to a run's measurements what is missing of these utility measures on the test records."""
     import pyarrow as pa
 
-    known = keys(current(run.folder, UTILITY, "utility", measures), "utility")
-    rows: list[dict[str, Any]] = []
-    for epoch in epochs:
-        stats: dict[str, TokenStats] = {}
-        written = epoch == epochs[-1] and any(isinstance(measure, Generated) for measure in measures)
-        said = read_generations(run.folder, epoch) if written else {}
-        for measure in measures:
-            if isinstance(measure, Generated) and epoch != epochs[-1]:
-                continue
-            records = unknown(known, epoch, measure.name, measure.settings(), splits.test)
-            stats = stats or (run.stats(epoch) if records else {})
-            for record in records:
-                row = {
-                    "epoch": epoch,
-                    "utility": measure.name,
-                    "settings": measure.settings(),
-                    "made_by": made_by(measure),
-                    "record_id": record.id,
-                }
-                seen = _observed(run, measure, record, stats[text_key(record.text)], said)
-                try:
-                    rows.append({**row, "statistics": measure.measure(seen), "reason": ""})
-                except Unscorable as unscorable:
-                    closed = run.asked_no_more if isinstance(measure, Generated) and seen.generation is None else ""
-                    rows.append({**row, "statistics": [], "reason": closed or str(unscorable)})
-    return append(run.folder, UTILITY, rows, "utility", {"statistics": pa.list_(pa.float64())}, measures)
+    if not witnesses:
+        return False
+    folder = witnesses[0].run.folder
+    known = keys(current(folder, UTILITY, "utility", measures), "utility")
+    rows = [
+        _measurement(witness, measure, record)
+        for witness in witnesses
+        for measure in measures
+        if witness is witnesses[-1] or not isinstance(measure, Generated)
+        for record in unknown(known, witness.epoch, measure.name, measure.settings(), test)
+    ]
+    return append(folder, UTILITY, rows, "utility", {"statistics": pa.list_(pa.float64())}, measures)
 
 
-def _observed(run: Run, measure: Utility, record: Record, stats: TokenStats, said: Generations) -> Observation:
+def _measurement(witness: Witness, measure: Utility, record: Record) -> dict[str, Any]:
+    """The row of one test record."""
+    seen, reason = _observed(witness, measure, record), ""
+    statistics: tuple[float, ...] = ()
+    try:
+        statistics = measure.measure(seen)
+    except Unscorable as unscorable:
+        closed = witness.closed if isinstance(measure, Generated) and seen.generation is None else ""
+        reason = closed or str(unscorable)
+    return {
+        "epoch": witness.epoch,
+        "utility": measure.name,
+        "settings": measure.settings(),
+        "made_by": made_by(measure),
+        "record_id": record.id,
+        "statistics": statistics,
+        "reason": reason,
+    }
+
+
+def _observed(witness: Witness, measure: Utility, record: Record) -> Observation:
     """What a measure may read of a test record."""
-    context = run.context
-    stats = read_for(record, stats, context.labels)
+    run, context = witness.run, witness.run.context
+    stats = read_for(record, witness.answers[text_key(record.text)], context.labels)
     if not isinstance(measure, Generated):
         return Observation(record, stats, context.labels)
     asked = measure.opening(record, context.scored)
-    text = said.get((run.generation_key(record), spelled(asked.decoding, asked.prefix_tokens)))
+    text = witness.generations.get((run.generation_key(record), spelled(asked.decoding, asked.prefix_tokens)))
     follows = None if asked.prefix_tokens is None else context.cuts.of(asked).follows
     return Observation(record, stats, context.labels, text, follows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import traceback
@@ -21,7 +22,7 @@ from byrote.runner import tables
 from byrote.runner.context import Context, Given
 from byrote.runner.controls import blind_attacks, positive_control
 from byrote.runner.environment import describe
-from byrote.runner.extraction import ensure_extraction, extraction_of
+from byrote.runner.extraction import extraction_of, measure_records
 from byrote.runner.generations import cut_off
 from byrote.runner.in_context import run_of
 from byrote.runner.method_run import MethodRun, wanted_of
@@ -29,7 +30,7 @@ from byrote.runner.one import BaseRun, Run, Wanted
 from byrote.runner.progress import Progress
 from byrote.runner.rates import best_rate, beyond, next_rate, trial_part
 from byrote.runner.scores import ensure_blind, ensure_poisoning, ensure_scores, ensure_utility
-from byrote.runner.witness import ShadowRun
+from byrote.runner.witness import ShadowRun, witnesses_of
 from byrote.store import HELD, Cell, Locked, Manifest, Store, Trial, sweep
 from byrote.study import Study, VariedStudy, as_spec, load
 from byrote.study.fields import Part
@@ -58,15 +59,15 @@ def run(
 ) -> Results | VariedResults:
     """Do what a study asks and return its results: what `byrote run` does.
 
-    `study` is a file, the name of a shipped study, or a Study (whose paths are then relative to the
-    working folder). `out` takes the report and the tables (default: byrote-results/NAME), `store` the
-    runs (default: `out`/runs). `settings` are "key=value" overrides. Work that is in the store already
-    is not done again. A cell that fails is recorded and the others go on; `results.failed`
-    has the errors. `show_text` keeps the texts of the most exposed records for the report, which is else without any
-    text. `jobs` processes train cells at the same time, each with its share of the threads.
-    A study that varies something gives the results of all its points. Raises StudyError where the study cannot be run.
+    `study` is a file, the name of a shipped study, or a Study (whose paths are then relative to the working folder).
+    `out` takes the report and the tables (default: byrote-results/NAME), `store` the runs (default: `out`/runs).
+    `settings` are "key=value" overrides. Work that is in the store already is not done again. A cell that fails is
+    recorded and the others go on; `results.failed` has the errors. `show_text` keeps the texts of the most exposed
+    records for the report, which is else without any. `jobs` processes train cells at the same time, each with its
+    share of the threads. A study that varies something gives the results of all its points. Raises StudyError.
     """
     from byrote.runner.axes import run_points
+    from byrote.runner.tracking import check, report_to
     from byrote.runner.workers import share_of_threads
 
     if jobs < 1:
@@ -75,13 +76,17 @@ def run(
     if not isinstance(study, Study | VariedStudy):
         study, folder = load(study, list(settings))
     place = Path(out) if out is not None else default_folder(study.name)
+    trackers = check((study.points[0].study if isinstance(study, VariedStudy) else study).report_to)
     runs, progress = Store(Path(store) if store is not None else place / "runs"), progress or Progress()
     with share_of_threads(jobs):
         if isinstance(study, VariedStudy):
-            return run_points(study, folder, place, runs, progress, jobs, show_text)
-        if (place / AXES).is_file():  # of an earlier study in this folder, which varied something
-            (place / AXES).unlink()
-        return StudyRun(study, folder, place, runs, progress).do(jobs, show_text)
+            results: Results | VariedResults = run_points(study, folder, place, runs, progress, jobs, show_text)
+        else:
+            if (place / AXES).is_file():  # of an earlier study in this folder, which varied something
+                (place / AXES).unlink()
+            results = StudyRun(study, folder, place, runs, progress).do(jobs, show_text)
+    report_to(trackers, results, place, progress)
+    return results
 
 
 class StudyRun:
@@ -99,7 +104,7 @@ class StudyRun:
         self.worked = 0
         self.warned: list[str] = []
         self.beside_others = False
-        """Whether other processes do cells of the same study: a run that one of them holds is no failure."""
+        """Whether a cell of which another process holds a run is no failure, because it is done again later."""
 
     def do(self, jobs: int = 1, show_text: bool = False) -> Results:
         """Every cell, then the report."""
@@ -117,20 +122,28 @@ class StudyRun:
         self._manifest(splits).write(self.out)
         self.control = positive_control(self)
         self._manifest(splits).write(self.out)
-        answered = self._by_workers(splits, jobs) if jobs > 1 else {}
-        for number, (method, privacy, seed) in enumerate(planned):
-            progress.runs(number, len(planned))
-            self.cells.append(answered.get(number) or self.cell(method, privacy, seed, splits[seed]))
-            self._manifest(splits).write(self.out)
+        self._all_cells(splits, self._by_workers(splits, jobs) if jobs > 1 else {})
         progress.runs(len(planned), len(planned))
         progress.finish()
         if not self.worked and all(cell.status == "done" for cell in self.cells):
             progress.say("Everything was in the store already: nothing was trained and nothing scored.")
         results = Results.read(self.out)
-        texts = ((record.id, record.text) for part in splits.values() for record in part.members)
-        keep_texts(results, self.out, texts if show_text else None)
+        texts = ((one.id, one.text) for part in splits.values() for one in part.members) if show_text else None
+        keep_texts(results, self.out, texts)
         write_report(results, self.out, show_text)
         return results
+
+    def _all_cells(self, splits: dict[int, Splits], answered: dict[int, Cell]) -> None:
+        """Those that are not answered yet, in their order; what another process holds comes last, once more."""
+        planned, before = list(self.study.cells()), list(self.cells)
+        for self.beside_others in (True, False):
+            for number, (method, privacy, seed) in enumerate(planned):
+                if number not in answered:
+                    self.progress.runs(len(answered), len(planned))
+                    with contextlib.suppress(Locked):
+                        answered[number] = self.cell(method, privacy, seed, splits[seed])
+                    self.cells = before + [answered[at] for at in sorted(answered)]
+                    self._manifest(splits).write(self.out)
 
     def _of_no_method(self, splits: dict[int, Splits]) -> None:
         """The untuned model, and the attacks that read none."""
@@ -189,7 +202,7 @@ class StudyRun:
         return answered
 
     def cell(self, method: Component, privacy: PrivacyLevel, seed: int, splits: Splits) -> Cell:
-        """One cell, whatever happens in it. Raises Locked, where other processes are at work on the study."""
+        """One cell, whatever happens in it. Raises Locked where another process holds a run, and it is done again."""
         assert isinstance(method, Method)
         cell = Cell(
             method=method.name,
@@ -270,7 +283,7 @@ class StudyRun:
     def _beside(self, error: Exception) -> str:
         """What is noted of a failure beside a cell that is itself finished, and stays so.
 
-        Raises Locked where other processes do cells of the same study: then the cell is done again.
+        Raises Locked where the cell is done again later.
         """
         if isinstance(error, Locked) and self.beside_others:
             raise error
@@ -296,9 +309,11 @@ class StudyRun:
         self, run: Run, seed: int, epochs: range, attacks: Sequence[Attack], shadows: Sequence[ShadowRun] = ()
     ) -> None:
         splits = self.context.splits(seed)
-        self.worked += ensure_scores(run, attacks, seed, self.base, epochs, shadows)
-        self.worked += ensure_utility(run, self.study.utility, splits, epochs)  # type: ignore[arg-type]
-        self.worked += ensure_extraction(run, self.study.attacks_of("extraction"), seed, self.base, epochs)
+        sides = splits.members, splits.nonmembers
+        witnesses = witnesses_of(run, self.base, epochs, self.context.background(seed), shadows, sum(sides, ()))
+        self.worked += ensure_scores(attacks, splits, witnesses)
+        self.worked += ensure_utility(self.study.utility, splits.test, witnesses)  # type: ignore[arg-type]
+        self.worked += measure_records(self.study.attacks_of("extraction"), sides, witnesses, seed)
 
     def _poisoning(self, run: Run, records: Sequence[Record], epochs: range) -> None:
         self.worked += ensure_poisoning(run, self.study.attacks_of("poisoning"), records, epochs)
@@ -357,7 +372,7 @@ class StudyRun:
             data_description=context.data.description,
             data_licence=context.data.licence,
             study=study.model_dump(mode="json"),
-            runs=self._relative_store(),
+            runs=os.path.relpath(context.store.root.resolve(), self.out.resolve()),
             attacks=[as_spec(attack) for attack in study.attacks],
             controls=[as_spec(attack) for attack in self.controls],
             utility=[as_spec(measure) for measure in study.utility],
@@ -378,9 +393,6 @@ class StudyRun:
         if self.study.trust_remote_code:
             warnings.append("The model's repository was allowed to run its own code (trust_remote_code).")
         return warnings + list(self.context.given.notes if self.context.given is not None else ())
-
-    def _relative_store(self) -> str:
-        return os.path.relpath(self.context.store.root.resolve(), self.out.resolve())
 
 
 def _sizes(splits: Splits) -> dict[str, int]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property, partial
 
 from byrote.attacks.base import Attack, Background, Evidence, Shadow, asked_by
 from byrote.registry import Component
@@ -40,6 +40,8 @@ class Witness:
     shadow_runs: Sequence[ShadowRun] = ()
     asked: Sequence[Record] = ()
     """All records that are asked about in this run, members and others."""
+    of_base: Callable[[], dict[str, TokenStats]] | None = None
+    """Reads the untuned model's answers, where other witnesses read them too."""
 
     @cached_property
     def answers(self) -> dict[str, TokenStats]:
@@ -47,7 +49,7 @@ class Witness:
 
     @cached_property
     def base_answers(self) -> dict[str, TokenStats]:
-        return read_answers(self.base, 0)
+        return read_answers(self.base, 0) if self.of_base is None else self.of_base()
 
     @cached_property
     def gradients(self) -> dict[str, float]:
@@ -144,6 +146,19 @@ class Witness:
 
     def _read(self, record: Record, stats: TokenStats) -> TokenStats:
         return read_for(record, stats, self.run.context.labels)
+
+
+def witnesses_of(
+    run: Run,
+    base: Run,
+    epochs: range,
+    background: Background,
+    shadows: Sequence[ShadowRun] = (),
+    asked: Sequence[Record] = (),
+) -> list[Witness]:
+    """One for each epoch of a run; what the untuned model answered is read once for all of them."""
+    of_base = cache(partial(read_answers, base, 0))
+    return [Witness(run, base, epoch, background, shadows, asked, of_base) for epoch in epochs]
 
 
 def read_for(record: Record, stats: TokenStats, labels: Sequence[str]) -> TokenStats:

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from byrote.statistics.gaussian import epsilon_of
+from byrote.gaussian import epsilon_of
 from byrote.statistics.one_run import Inverse, one_run_epsilon, one_run_mu, refutation_p_value
 from byrote.statistics.roc import as_scores
 from byrote.types import Floats

@@ -24,6 +24,7 @@ from byrote.study.fields import (
     Null,
     Part,
     PlantField,
+    TrackerField,
     UtilityField,
     as_spec,
     each_length,
@@ -33,6 +34,10 @@ from byrote.study.privacy import Privacy, PrivacyLevel
 
 def _as_list(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
+
+
+def _trackers(value: Any) -> Any:
+    return [] if value in ("none", None, ["none"]) else _as_list(value)
 
 
 class Data(Settings):
@@ -139,6 +144,9 @@ class Study(Training):
     """What the report judges: supported, contradicted, or not resolved."""
     keep: Literal["adapters", "all", "none"] = "adapters"
     device: str = "auto"
+    report_to: Annotated[list[TrackerField], BeforeValidator(_trackers)] = []
+    """Trackers that the finished results are sent to besides: none, or some of mlflow, wandb, trackio, tensorboard.
+    Nothing leaves the machine unless their own environment variables say so."""
 
     @field_validator("name")
     @classmethod
@@ -147,7 +155,7 @@ class Study(Training):
             raise ValueError("a name may not have slashes, line ends or control characters: a folder is named after it")
         return name
 
-    @field_validator("methods", "plants", "attacks", "utility", "privacy", "seeds", "nulls")
+    @field_validator("methods", "plants", "attacks", "utility", "privacy", "seeds", "nulls", "report_to")
     @classmethod
     def _nothing_twice(cls, values: list[Any]) -> list[Any]:
         seen = set()

@@ -26,8 +26,8 @@ from byrote.study.privacy import Privacy
 
 Schema = dict[str, Any]
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-ROOMS = {"methods": "method", "plants": "plant", "attacks": "attack", "utility": "utility"}
-SEVERAL = ("methods", "plants", "attacks", "utility", "privacy", "seeds", "nulls", "claims")
+ROOMS = {"methods": "method", "plants": "plant", "attacks": "attack", "utility": "utility", "report_to": "tracker"}
+SEVERAL = ("methods", "plants", "attacks", "utility", "privacy", "seeds", "nulls", "claims", "report_to")
 """Lists of which a single element may stand alone."""
 FILE = "study.schema.json"
 MODELINE = f"# yaml-language-server: $schema={FILE}"
@@ -53,6 +53,7 @@ def study_schema() -> Schema:
         defs[room] = {"anyOf": [_named(room, component) for component in discover(room).values()]}
     for key in SEVERAL:
         schema["properties"][key] = _or_alone(schema["properties"][key])
+    schema["properties"]["report_to"]["anyOf"].append({"const": "none"})
     defs["Data"]["properties"]["attributes"] = _or_alone(defs["Data"]["properties"]["attributes"])
     defs["Privacy"]["anyOf"] = [{"required": [name]} for name in ("epsilon", "noise_multiplier")]
     _suggest(schema["properties"]["model"], "model")
@@ -111,7 +112,7 @@ def _vary(fields: Schema, defs: Schema) -> Schema:
     found["data"] = _place("$defs", "Data")
     of_methods: dict[str, list[str]] = {}
     for key, room in ROOMS.items():
-        for name in discover(room):
+        for name in discover(room) if key not in NOT_VARIED or room == "method" else ():
             home = f"{room}.{name}"
             for field in [field for field in defs[home]["properties"] if field != "name"]:
                 place = _place("$defs", home, "properties", field)
@@ -123,7 +124,8 @@ def _vary(fields: Schema, defs: Schema) -> Schema:
     values |= {path: {"anyOf": [{"$ref": place} for place in places]} for path, places in of_methods.items()}
     axes = {path: {"type": "array", "minItems": 1, "items": one} for path, one in values.items()}
     single = {path: {"$ref": place} for path, place in found.items()}
-    single |= {name: {"$ref": _place("properties", name)} for name in NOT_VARIED if name not in ("name", "question")}
+    whole = ("name", "question", "report_to")  # of the study, and never of one point
+    single |= {name: {"$ref": _place("properties", name)} for name in NOT_VARIED if name not in whole}
     point = {"type": "object", "minProperties": 1, "properties": single, "additionalProperties": False}
     points: Schema = {"type": "array", "items": point}
     return {

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from byrote.gaussian import delta_of, epsilon_above
 from byrote.types import Floats, StudyError
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def epsilon_of(
     if accountant == "rdp":
         return Spent(_rdp_epsilon(noise_multiplier, sampling_rate, steps, delta), "rdp")
     if sampling_rate == 1.0:
-        return Spent(_gaussian_epsilon(math.sqrt(steps) / noise_multiplier, delta), "gaussian")
+        return Spent(epsilon_above(math.sqrt(steps) / noise_multiplier, delta), "gaussian")
     loose = _rdp_epsilon(noise_multiplier, sampling_rate, steps, delta)
     try:
         tight = _prv_epsilon(noise_multiplier, sampling_rate, steps, delta, loose)
@@ -179,7 +180,7 @@ def profile(noise_multiplier: float, sampling_rate: float, steps: int) -> tuple[
     # Slopes e^epsilon near 1 bound the false-positive rates that can be measured: points lie closer there.
     epsilons = end * np.linspace(0.0, 1.0, PROFILE_POINTS) ** 1.5
     if sampling_rate == 1.0:
-        deltas = np.array([_gaussian_delta(x, math.sqrt(steps) / noise_multiplier) for x in epsilons])
+        deltas = np.array([delta_of(math.sqrt(steps) / noise_multiplier, x) for x in epsilons])
     else:
         deltas = _rdp_deltas(epsilons, noise_multiplier, sampling_rate, steps)
         with suppress(_PrvFailed):
@@ -220,35 +221,10 @@ def _narrow(spent: Callable[[float], float], epsilon: float, low: float, high: f
     return high
 
 
-# --- the closed form ---------------------------------------------------------------------------------------------
-
-
-def _gaussian_delta(epsilon: float, mu: float) -> float:
-    """Theorem 8 of Balle and Wang 2018, for a sensitivity of `mu` standard deviations."""
-    from scipy.special import log_ndtr
-
-    first = float(log_ndtr(mu / 2.0 - epsilon / mu))
-    second = epsilon + float(log_ndtr(-mu / 2.0 - epsilon / mu))
-    return -math.exp(first) * math.expm1(min(second - first, 0.0))
-
-
-def _gaussian_epsilon(mu: float, delta: float) -> float:
-    """The smallest epsilon, from above, at which the closed form is at most `delta`."""
-    if _gaussian_delta(0.0, mu) <= delta:
-        return 0.0
-    low, high = 0.0, 1.0
-    while _gaussian_delta(high, mu) > delta:
-        low, high = high, 2.0 * high
-    while high - low > 1e-9 * high:
-        middle = (low + high) / 2.0
-        low, high = (low, middle) if _gaussian_delta(middle, mu) <= delta else (middle, high)
-    return high
-
-
 def _clt_epsilon(noise_multiplier: float, sampling_rate: float, steps: int, delta: float) -> float:
     """The limit for many steps; it lies below the truth and is therefore only a guess to start from."""
     exponent = min(noise_multiplier**-2, 50.0)
-    return _gaussian_epsilon(sampling_rate * math.sqrt(steps * math.expm1(exponent)), delta)
+    return epsilon_above(sampling_rate * math.sqrt(steps * math.expm1(exponent)), delta)
 
 
 # --- RDP -----------------------------------------------------------------------------------------------------------

@@ -11,10 +11,11 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from byrote.attacks.base import NOT_FINITE, Attack, Background, Evidence, Need, need_numbers, reason_of
-from byrote.types import Decoding, Opening, Record, Unscorable, nothing_follows
+from byrote.types import Opening, Record, Unscorable, nothing_follows
+from byrote.writing import Writing
 
 Form = Literal["share", "mean"]
 """Of a metric: the share of records of which something is so (1 or 0), or the mean of a number in [0, 1]."""
@@ -116,33 +117,17 @@ class SuffixMeasure(ExtractionMeasure):
         return slice(start, None if self.suffix_tokens is None else start + wanted)
 
 
-class WrittenMeasure(ExtractionMeasure):
+class WrittenMeasure(Writing, ExtractionMeasure):
     """Abstract: reads what the model writes when it is given the beginning of a record.
 
-    That is its first `prefix_tokens` tokens; where completions are trained on, it is the prompt. Decoding is greedy
-    unless `do_sample` asks for one draw, each record's by a generator of its own.
+    That is its first `prefix_tokens` tokens; where completions are trained on, it is the prompt. `Writing`
+    says how it writes.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"continuations"})
     prefix_tokens: int = Field(50, ge=1, description="tokens that the model is given")
     max_new_tokens: int = Field(50, ge=1, le=100_000, description="tokens that it writes at most")
-    do_sample: bool = Field(False, description="draw each token, instead of taking the likeliest")
-    temperature: float = Field(1.0, gt=0, description="of the draws")
-    top_k: Annotated[int, Field(ge=1, description="draw among so many of the likeliest tokens")] | None = None
-    top_p: float = Field(1.0, gt=0, le=1, description="draw among those that together reach this probability")
-    seed: int = Field(0, ge=0, lt=2**32, description="of the draws")
     records: Annotated[int, Field(ge=2, description="of each side and slice; null: all")] | None = 200
-
-    @model_validator(mode="after")
-    def _nothing_drawn_greedily(self) -> WrittenMeasure:
-        if not self.do_sample and self.decoding != Decoding(self.max_new_tokens):
-            raise ValueError("temperature, top_k, top_p and seed need do_sample: true; without it decoding is greedy")
-        return self
-
-    @property
-    def decoding(self) -> Decoding:
-        """How the text is generated."""
-        return Decoding(self.max_new_tokens, self.do_sample, self.temperature, self.top_k, self.top_p, self.seed)
 
     @property
     def conditions(self) -> str:

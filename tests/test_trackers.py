@@ -1,0 +1,267 @@
+"""Trackers: nothing without being asked, the same numbers as the rows, and offline unless the user says otherwise."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import types
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from byrote.registry import discover
+from byrote.report.results import Results
+from byrote.report.write import write_report
+from byrote.runner.progress import Progress
+from byrote.runner.tracking import SENT, check, report_to, tracked_runs
+from byrote.study import Study
+from byrote.trackers.base import Tracked, Tracker
+from byrote.trackers.mlflow import MLflow
+from byrote.trackers.tensorboard import TensorBoard
+from byrote.trackers.trackio import Trackio
+from byrote.trackers.wandb import WandB
+from byrote.types import StudyError
+from report_folder import build, pick
+from small_study import caller, leave_out_what_is_slow, make_folder, settings, write_study
+
+TRACKERS = sorted(discover("tracker"))
+
+
+class Kept(Tracker):
+    """Remembers what it was given."""
+
+    name: ClassVar[str] = "kept"
+    package: ClassVar[str] = "json"
+    batches: ClassVar[list[list[Tracked]]] = []
+
+    def send(self, runs: Sequence[Tracked], folder: Path) -> str:
+        self.batches.append(list(runs))
+        return "memory"
+
+
+class Broken(Kept):
+    name: ClassVar[str] = "broken"
+
+    def send(self, runs: Sequence[Tracked], folder: Path) -> str:
+        raise ConnectionError("no route\nto host")
+
+
+class Told(Progress):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("tracked")
+    build(place, methods=("full", "lora"), attacks=("loss", "reference"), epochs=2, members=60, test=30,
+          failed=("lora",))  # fmt: skip
+    write_report(Results.read(place), place)
+    return place
+
+
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What trackers set by default lasts for a test alone."""
+    Kept.batches.clear()
+    for name in [name for name in os.environ if name.startswith(("WANDB", "MLFLOW", "TRACKIO"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+
+
+def test_what_is_sent_are_the_numbers_of_the_rows(folder: Path) -> None:
+    results = Results.read(folder)
+    run, whole = tracked_runs(results, folder)
+    row = pick(results, "auc", name="reference", method="full", epoch=1)
+    assert run.name == "full, seed 0" and run.series[1]["membership/reference.auc"] == row.value
+    assert run.series[1]["membership/reference.auc.low"] == row.low
+    last = pick(results, "perplexity", method="full", epoch=2)
+    assert run.final["utility/perplexity"] == last.value and run.final["utility/perplexity.high"] == last.high
+    assert run.final["cost/train_seconds"] == pick(results, "seconds", name="training", method="full").value
+    training = results.evidence.pieces[row.run_id].training
+    losses = [one["loss"] for one in training["losses"] if one["epoch"] == 1 and one["loss"] is not None]
+    assert run.series[1]["loss/train"] == pytest.approx(sum(losses) / len(losses))
+    assert run.settings["method"] == "full" and run.settings["epochs"] == "2" and run.settings["byrote"] == "0.1.0"
+    assert [file.name for file in whole.files] == ["report.html", "report.md", "results.csv"]
+
+
+def test_what_was_sent_is_not_sent_again(folder: Path) -> None:
+    (folder / SENT).unlink(missing_ok=True)
+    results, told = Results.read(folder), Told()
+    report_to([Kept()], results, folder, told)
+    report_to([Kept()], results, folder, told)
+    assert [len(batch) for batch in Kept.batches] == [2] and told.lines == ["Sent to kept: memory"]
+    with (folder / "results.csv").open("a") as file:
+        file.write("\n")
+    report_to([Kept()], results, folder, told)
+    assert [run.name for run in Kept.batches[1]] == ["report"]
+
+
+def test_a_tracker_that_fails_costs_nothing_else(folder: Path) -> None:
+    (folder / SENT).unlink(missing_ok=True)
+    told = Told()
+    report_to([Broken(), Kept()], Results.read(folder), folder, told)
+    assert told.lines[0].startswith("broken could not take the results (ConnectionError: no route to host)")
+    assert len(Kept.batches) == 1 and set(json.loads((folder / SENT).read_text())["kept"]) and len(told.lines) == 2
+
+
+@pytest.mark.parametrize("name", TRACKERS)
+def test_a_missing_package_is_told_before_anything_is_trained(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("byrote.trackers.base.find_spec", lambda package: None)
+    monkeypatch.setattr("byrote.runner.study.StudyRun.do", lambda self, jobs: pytest.fail("it was run"))
+    path = write_study(tmp_path / "s.yaml", make_folder(tmp_path))
+    code, out, err = caller(capsys)("run", path, "--out", tmp_path / "o", "--report-to", name)
+    package = discover("tracker")[name].package  # type: ignore[attr-defined]
+    assert (code, out) == (2, "") and err.endswith(f"not installed here: pip install {package}\n")
+
+
+def test_no_tracker_s_package_is_imported_unasked(folder: Path) -> None:
+    assert TRACKERS == ["mlflow", "tensorboard", "trackio", "wandb"]
+    report_to([], Results.read(folder), folder, Progress())
+    assert not {"mlflow", "wandb", "trackio", "tensorboard"} & set(sys.modules)
+
+
+def test_report_to_changes_no_run(tmp_path: Path) -> None:
+    raw = settings(make_folder(tmp_path))
+    ids = set()
+    for named in ("none", [], None, "wandb", ["mlflow", "tensorboard"]):
+        study = Study.model_validate({**raw, "report_to": named})
+        method, privacy, seed = next(study.cells())
+        ids.add(study.experiment(method, privacy, seed, 1e-3, model="m", data="d").model_dump_json())
+        assert [one.name for one in study.report_to] == (
+            [] if named in ("none", None) else [named] if isinstance(named, str) else named
+        )
+    assert len(ids) == 1
+    with pytest.raises(ValueError, match=r"unknown tracker 'wanb'\. Did you mean 'wandb'\?"):
+        Study.model_validate({**raw, "report_to": "wanb"})
+
+
+def test_a_run_reports_when_it_is_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_out_what_is_slow(monkeypatch)
+    monkeypatch.setattr(TensorBoard, "check", lambda self: None)
+    monkeypatch.setattr(TensorBoard, "send", lambda self, runs, folder: Kept().send(runs, folder))
+    path = write_study(tmp_path / "s.yaml", make_folder(tmp_path), epochs=1)
+    byrote = caller(capsys)
+    code, _, err = byrote("run", path, "--out", tmp_path / "o", "--report-to", "tensorboard")
+    assert code == 0 and "Sent to tensorboard: memory" in err
+    assert [run.name for run in Kept.batches[0]] == ["full, seed 0", "report"]
+    code, _, err = byrote("run", path, "--out", tmp_path / "o")
+    assert code == 0 and "Sent" not in err and len(Kept.batches) == 1
+    assert check([]) == []
+
+
+# --- what each tracker does, with stand-ins ------------------------------------------------------
+
+RUN = Tracked("a/b", "full, seed 0", "0123456789abcdef", {"method": "full"}, {1: {"x/y.auc": 0.5}, 2: {"x/y.auc": 0.6}},
+              {"utility/p": 3.0})  # fmt: skip
+
+
+class Spy:
+    """Takes any call, and remembers it."""
+
+    def __init__(self, calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]], name: str = "") -> None:
+        self.calls, self.name = calls, name
+
+    def __getattr__(self, name: str) -> Spy:
+        return Spy(self.calls, f"{self.name}.{name}".strip("."))
+
+    def __call__(self, *given: Any, **named: Any) -> Spy:
+        self.calls.append((self.name, given, named))
+        return self
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...], dict[str, Any]]]:
+    found: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
+    for name in ("wandb", "trackio"):
+        module = types.ModuleType(name)
+        module.__getattr__ = Spy(found).__getattr__  # type: ignore[method-assign]
+        monkeypatch.setitem(sys.modules, name, module)
+    return found
+
+
+def test_wandb_is_offline_unless_the_environment_says_otherwise(
+    calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]], tmp_path: Path
+) -> None:
+    assert "offline" in WandB().send([RUN], tmp_path)
+    named = {name: (given, more) for name, given, more in calls}
+    assert named["init"][1]["mode"] == "offline" and named["init"][1]["dir"] == str(tmp_path)
+    assert named["init"][1]["project"] == "a-b" and named["init"][1]["id"] == RUN.id
+    assert os.environ["WANDB_ERROR_REPORTING"] == "false"
+    logged = [(given[0], more["step"]) for name, given, more in calls if name == "init.log"]
+    assert logged == [({"x/y.auc": 0.5}, 1), ({"x/y.auc": 0.6}, 2)]
+    os.environ["WANDB_MODE"] = "online"
+    calls.clear()
+    assert WandB().send([RUN], tmp_path) == "wandb.ai"
+    assert calls[1][2]["mode"] == "online" or calls[0][2].get("mode") == "online"
+
+
+def test_trackio_is_given_no_place_elsewhere(
+    calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]], tmp_path: Path
+) -> None:
+    assert Trackio().send([RUN], tmp_path) == "trackio's folder on this machine (trackio show)"
+    (init,) = [more for name, _, more in calls if name == "init"]
+    assert not {"space_id", "server_url", "dataset_id", "bucket_id"} & set(init)
+    os.environ["TRACKIO_SPACE_ID"] = "me/space"
+    assert Trackio().send([RUN], tmp_path) == "me/space"
+
+
+# --- the real ones, where they are installed -----------------------------------------------------
+
+
+def test_tensorboard_keeps_the_numbers(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run, whole = tracked_runs(Results.read(folder), folder)
+    for _ in range(2):  # sent again, it is written anew
+        TensorBoard().send([run, whole], tmp_path)
+    places = sorted(path.name for path in (tmp_path / "tensorboard").iterdir())
+    assert places == [f"full-seed-0-{run.id[:8]}", f"report-{whole.id[:8]}"]
+    found = EventAccumulator(str(tmp_path / "tensorboard" / places[0]))
+    found.Reload()
+    scalars = [(one.step, one.value) for one in found.Scalars("membership/reference.auc")]
+    assert [step for step, _ in scalars] == [1, 2]
+    assert [value for _, value in scalars] == pytest.approx([run.series[e]["membership/reference.auc"] for e in (1, 2)])
+    assert found.Scalars("final/utility/perplexity.low")[0].value == pytest.approx(run.final["utility/perplexity.low"])
+
+
+@pytest.mark.filterwarnings("ignore")  # what its own packages warn of each other
+def test_mlflow_keeps_the_numbers_on_this_machine(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("mlflow")
+    from mlflow.tracking import MlflowClient
+
+    run, whole = tracked_runs(Results.read(folder), folder)
+    for _ in range(2):
+        address = MLflow().send([run, whole], tmp_path)
+    assert address.startswith("sqlite:///") and str(tmp_path) in address and os.environ["MLFLOW_DISABLE_TELEMETRY"]
+    client = MlflowClient(address)
+    experiment = client.get_experiment_by_name("demo")
+    assert experiment is not None
+    kept = client.search_runs([experiment.experiment_id])
+    assert sorted(one.info.run_name or "" for one in kept) == ["full, seed 0", "report"]
+    (one,) = [one for one in kept if one.info.run_name != "report"]
+    assert one.data.metrics["final/utility/perplexity"] == pytest.approx(run.final["utility/perplexity"])
+    series = client.get_metric_history(one.info.run_id, "membership/reference.auc")
+    assert [(m.step, m.value) for m in series] == [(e, run.series[e]["membership/reference.auc"]) for e in (1, 2)]
+    assert one.data.params["method"] == "full"
+    assert list((tmp_path / "mlflow-artifacts").rglob("report.html"))
+
+
+def test_who_is_not_installed_is_told() -> None:
+    class Nowhere(Kept):
+        name: ClassVar[str] = "nowhere"
+        package: ClassVar[str] = "no_such_package_at_all"
+
+    with pytest.raises(StudyError, match="pip install no_such_package_at_all"):
+        check([Nowhere()])
