@@ -183,7 +183,7 @@ def test_a_setting_that_would_be_lost_is_told(read: Callable[..., VariedStudy]) 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     leave_out_what_is_slow(monkeypatch)
-    monkeypatch.setattr("byrote.report.axes_page.axes_html", lambda results: "")
+    monkeypatch.setattr("byrote.report.write.axes_html", lambda results: "")
 
 
 def file_of(place: Path, folder: Path, **changes: Any) -> Path:

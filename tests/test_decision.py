@@ -211,7 +211,7 @@ def test_the_picture_marks_what_is_not_dominated_and_its_sizes_say_the_cost(clea
     frontier = frontier_of(clear, look)
     assert frontier is not None and frontier.labels == ["AUC of loss", "AUC of reference"]
     assert (frontier.start, frontier.judged) == (1, "AUC of reference")
-    assert frontier.size == "The larger a mark, the more trainable parameters: 1.28 k to 1.38 M, by the logarithm."
+    assert frontier.size == "The larger, the more trainable parameters: 1.28 k to 1.38 M, by the logarithm."
     figure = frontier.figures[1]
     assert figure is not None
     marks = {trace["name"]: trace for trace in figure["data"] if trace.get("name")}

@@ -16,6 +16,7 @@ from byrote.report.results import Results
 from byrote.report.summary import Summary
 from byrote.report.write import report_again, write_report
 from byrote.runner.study import run
+from byrote.types import Record
 from report_folder import build, pick, stored
 from small_study import make_folder, write_study
 from test_report_html import HOSTILE, Page
@@ -63,8 +64,8 @@ def test_ids_alone_are_named_unless_texts_were_asked_for_and_kept(folder: Path) 
     assert "holds no record text" in page
     asked = report_html(results, show_text=True)
     assert "Their texts were not kept" in asked and "holds no record text" in asked
-    records = [(record, f"secret of {record} {HOSTILE}") for record in results.evidence.part(0, "member").records]
-    keep_texts(results, folder, records)
+    ids = results.evidence.part(0, "member").records
+    keep_texts(results, folder, [[Record(record, f"secret of {record} {HOSTILE}") for record in ids]])
     kept = json.loads((folder / TEXTS).read_text())
     shown = exposed_of(Summary(results))
     assert shown is not None and set(kept) == {record.id for record in shown.records} and len(kept) == SHOWN < 60

@@ -18,7 +18,7 @@ from byrote.report.summary import Summary
 from byrote.report.tables import Column, Value
 from byrote.statistics.roc import placements
 from byrote.store import write_text
-from byrote.types import Floats
+from byrote.types import Floats, Record
 
 SHOWN = 20
 MOST_METHODS = 10
@@ -99,14 +99,14 @@ def exposed_ids(summary: Summary) -> list[str]:
     return [one.id for one in found.records] if found is not None else []
 
 
-def keep_texts(results: Results, folder: Path, records: Iterable[tuple[str, str]] | None) -> None:
-    """Keep the texts of the records that the section shows, of these (id, text), for the report; with None, no text."""
+def keep_texts(results: Results, folder: Path, parts: Iterable[Sequence[Record]] | None) -> None:
+    """Keep the texts of the records that the section shows, of all these, for the report; with None, no text."""
     results.evidence.texts.clear()
-    if records is None:
+    if parts is None:
         (folder / TEXTS).unlink(missing_ok=True)
         return
     wanted = set(exposed_ids(Summary(results)))
-    results.evidence.texts.update({record: text for record, text in records if record in wanted})
+    results.evidence.texts.update({record.id: record.text for part in parts for record in part if record.id in wanted})
     write_text(folder / TEXTS, json.dumps(results.evidence.texts, indent=1))
 
 

@@ -146,7 +146,7 @@ def _size_words(cost: Cost | None) -> str:
     if cost is None:
         return ""
     low, high = min(cost.values.values()), max(cost.values.values())
-    return f"The larger a mark, the more {cost.words}: {cost.spell(low)} to {cost.spell(high)}, by the logarithm."
+    return f"The larger, the more {cost.words}: {cost.spell(low)} to {cost.spell(high)}, by the logarithm."
 
 
 def _figure(
@@ -178,7 +178,7 @@ def _figure(
     start = base.utility.get(utility) if base is not None else None
     if base is not None and start is not None and start.value is not None and leak.null is not None:
         traces.append(marker_trace("untuned model", [start.value], [leak.null], look[base.configuration], size=11) | {
-            "error_x": error_bars([start], look[base.configuration], width=4),
+            "error_x": error_bars([start], look[base.configuration], width=4) | {"color": "$none-1/0.4"},
             "hovertemplate": f"untuned model<br>{label_text(utility.label)} {measure(start.value)}<extra></extra>",
         })  # fmt: skip
         xs.append(start.value)
@@ -217,7 +217,7 @@ def _mark(of: Configuration, path: Path, style: Style, leak: Leak, size: float, 
     spent = cost.values.get(of) if cost is not None else None
     beside = f"<br>{cost.words}: {cost.spell(spent)}" if cost is not None and spent is not None else ""
     return marker_trace(of.label, [x.value], [y.value], style, size=round(size, 1)) | {
-        "error_x": error_bars([x], style, width=4),
+        "error_x": error_bars([x], style, width=4) | {"color": f"${style.colour}/0.4"},
         "error_y": error_bars([y], style, width=4),
         "hovertemplate": f"<b>{label_text(of.label)}</b>, {words}<br>{label_text(x.metric)} "
         f"{with_limits(x.estimate, measure)}<br>{label_text(leak.label)} {with_limits(y.estimate, leak.spell)}{beside}"

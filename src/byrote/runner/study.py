@@ -62,9 +62,8 @@ def run(
     `study` is a file, the name of a shipped study, or a Study (whose paths are then relative to the working folder).
     `out` takes the report and the tables (default: byrote-results/NAME), `store` the runs (default: `out`/runs).
     `settings` are "key=value" overrides. Work that is in the store already is not done again. A cell that fails is
-    recorded and the others go on; `results.failed` has the errors. `show_text` keeps the texts of the most exposed
-    records for the report, which is else without any. `jobs` processes train cells at the same time, each with its
-    share of the threads. A study that varies something gives the results of all its points. Raises StudyError.
+    recorded in `results.failed` and the others go on. `show_text` puts texts of the most exposed records on the report.
+    `jobs` processes train at once, each with its share of the threads. Raises StudyError.
     """
     from byrote.runner.axes import run_points
     from byrote.runner.tracking import check, report_to
@@ -128,8 +127,7 @@ class StudyRun:
         if not self.worked and all(cell.status == "done" for cell in self.cells):
             progress.say("Everything was in the store already: nothing was trained and nothing scored.")
         results = Results.read(self.out)
-        texts = ((one.id, one.text) for part in splits.values() for one in part.members) if show_text else None
-        keep_texts(results, self.out, texts)
+        keep_texts(results, self.out, [part.members for part in splits.values()] if show_text else None)
         write_report(results, self.out, show_text)
         return results
 
