@@ -173,5 +173,5 @@ def count_work(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
 def leave_out_what_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """No HTML, and no waiting for the disk: neither changes a number."""
-    monkeypatch.setattr("byrote.report.write.report_html", lambda results: "")
+    monkeypatch.setattr("byrote.report.write.report_html", lambda results, show_text=False: "")
     monkeypatch.setattr("byrote.store._flush", lambda path: None)

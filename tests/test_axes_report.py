@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from browsing import chromium, opened
 from byrote.attacks.membership.min_k import MinK
 from byrote.report.axes import AxesManifest, AxisEntry, PointEntry, VariedResults
-from byrote.report.axes_page import axes_html, write_axes_report
+from byrote.report.axes_page import axes_html
 from byrote.report.axes_pictures import Picture, look_of, pictures_of, spots_of
 from byrote.report.axes_tables import Overview
 from byrote.report.formats import signed
+from byrote.report.write import write_report
 from byrote.runner.study import run
 from byrote.store import RunFolder
 from report_folder import build, pick
@@ -187,7 +187,7 @@ def test_the_words_say_what_varies_who_leaks_where_and_what_is_missing(varied: P
 
 
 def test_the_page_links_to_every_point_and_escapes_what_it_is_told(varied: Path) -> None:
-    write_axes_report(VariedResults.read(varied), varied)
+    write_report(VariedResults.read(varied), varied)
     page, text = axes_html(VariedResults.read(varied)), (varied / "report.md").read_text()
     assert "<b> it" not in page and "b/<i>" not in page.split("<script>")[0] and "&lt;b&gt; it" in page
     for number in range(4):
@@ -222,34 +222,31 @@ def test_what_comes_out_has_a_column_and_pictures(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.browser
 def test_the_overview_in_a_browser(varied: Path) -> None:
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    if program is None:
-        missing = "Chromium is not installed, so the overview was not opened in a browser"
-        pytest.fail(missing) if os.environ.get("BYROTE_REQUIRE_BROWSER") == "1" else pytest.skip(missing)
-    from playwright.sync_api import expect, sync_playwright
+    from playwright.sync_api import expect
 
-    write_axes_report(VariedResults.read(varied), varied)
+    write_report(VariedResults.read(varied), varied)
     point = varied / "points/p 0/report.html"
     point.write_text("<title>its own</title>")
     address = (varied / "report.html").as_uri()
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        complaints: list[str] = []
-        for width, scheme, background in ((1366, "dark", "rgb(19, 20, 22)"), (390, "light", "rgb(253, 253, 251)")):
-            page = browser.new_context(
-                viewport={"width": width, "height": 844},
-                offline=True,
-                color_scheme=scheme,  # type: ignore[arg-type]
-            ).new_page()
-            page.on("console", lambda message: complaints.append(message.text))
-            page.on("pageerror", lambda error: complaints.append(str(error)))
-            page.on("request", lambda asked: complaints.extend([asked.url] if asked.url != address else []))
-            page.goto(address)
-            page.wait_for_selector("#plot-axis-0 .scatterlayer path")
-            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    with chromium() as browser:
+        for width, scheme, background in ((375, "light", "rgb(253, 253, 251)"), (1366, "dark", "rgb(19, 20, 22)")):
+            found = opened(browser, address, width, scheme, drawn="axis-0")
+            page = found.page
+            assert found.fits
             assert page.evaluate("getComputedStyle(document.body).backgroundColor") == background
             assert page.locator("#plot-axis-0 .scatterlayer .trace").count() == 2
             assert page.locator("#plot-axis-0 .errorbar path").count() == 4
+            assert page.locator("#plot-frontier .scatterlayer .trace").count() >= 3
+            assert found.requests == [address] and found.complaints == []
+        assert page.locator("nav.contents a").all_inner_texts() == page.locator("main h2").all_inner_texts()
+        # A point is chosen for the frontier, and its rows by the same name.
+        place = page.locator("select[data-choose=frontier][data-together=place]")
+        drawn = page.locator("#plot-frontier .scatterlayer")
+        before = drawn.inner_html()
+        place.select_option(label="epochs 2, model b/<i>")
+        assert drawn.inner_html() != before
+        page.locator("[data-filter=point]").select_option(index=2)
+        assert set(page.locator(".rows tbody th").all_inner_texts()) == {"epochs 2, model builtin:tiny"}
         # A measure is chosen for all pictures, a place for its own; nothing stands at 20 epochs.
         drawn = page.locator("#plot-axis-0 .scatterlayer")
         page.locator("select[data-choose=axis-0][data-together=measure]").select_option(label="perplexity")
@@ -261,7 +258,6 @@ def test_the_overview_in_a_browser(varied: Path) -> None:
         assert page.locator("select[data-together=axis-1]").input_value() == "0"
         page.locator("select[data-together=axis-1]").select_option(label="epochs 2")
         expect(page.locator("#plot-axis-1 .xtitle")).to_have_text("model")
-        assert complaints == []
+        assert found.complaints == []
         page.get_by_role("link", name="its report").first.click()
         expect(page).to_have_title("its own")
-        browser.close()

@@ -218,7 +218,7 @@ def test_trouble_with_the_disk_ends_with_1(byrote: Called, folder: Path, tmp_pat
 def test_the_unforeseen_is_told_in_a_line(
     byrote: Called, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("byrote.runner.study.StudyRun.do", lambda self, jobs: 1 / 0)
+    monkeypatch.setattr("byrote.runner.study.StudyRun.do", lambda self, jobs, show_text: 1 / 0)
     path = write_study(tmp_path / "s.yaml", folder)
     told = "byrote: unforeseen ZeroDivisionError: division by zero\nRun again with --debug for the traceback.\n"
     assert byrote("run", path) == (1, "", told)

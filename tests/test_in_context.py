@@ -16,7 +16,10 @@ import torch
 from byrote.data.load import load as load_data
 from byrote.models.load import load, resolve
 from byrote.report.answer import Summary, answer
+from byrote.report.decision import Decision
 from byrote.report.figures import pictures
+from byrote.report.frontier import frontier_of
+from byrote.report.palette import styles
 from byrote.report.results import Results
 from byrote.report.tables import summary_lines
 from byrote.runner import tables
@@ -333,7 +336,9 @@ def test_the_report_does_not_say_that_it_trained(copied: Path) -> None:
     assert lines["full"].training.main != "–"
     drawn = pictures(summary)
     assert [trace["name"] for trace in drawn["epochs"][0]["data"]] == ["full"]  # type: ignore[index]
-    hovers = [trace.get("hovertemplate", "") for trace in drawn["frontier"][0]["data"]]  # type: ignore[index]
+    frontier = frontier_of(Decision(summary), styles(summary.configurations))
+    assert frontier is not None and frontier.figures[0] is not None
+    hovers = [trace.get("hovertemplate", "") for trace in frontier.figures[0]["data"]]
     assert any("in-context, demonstrations 4</b>, nothing trained" in text for text in hovers)
     assert "25 sets of 4 demonstrations" in " ".join(summary.results.warnings)
     cell = next(cell for cell in summary.results.manifest.cells if cell.method == "in-context")

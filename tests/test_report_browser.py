@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 
+from browsing import Opened, chromium, opened
 from byrote.report.results import Results
 from byrote.report.write import write_report
 from report_folder import build
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser
 
 pytestmark = pytest.mark.browser
 PICTURES = ("frontier", "epochs", "roc", "scores")
@@ -30,43 +29,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    if program is None:
-        missing = "Chromium is not installed, so the report was not opened in a browser (Debian: apt install chromium)"
-        pytest.fail(missing) if os.environ.get("BYROTE_REQUIRE_BROWSER") == "1" else pytest.skip(missing)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+    with chromium() as running:
         yield running
-        running.close()
-
-
-class Opened:
-    """The page and everything it complained of or asked for."""
-
-    def __init__(self, page: Page) -> None:
-        self.page = page
-        self.complaints: list[str] = []
-        self.requests: list[str] = []
-        page.on("console", lambda message: self.complaints.append(f"{message.type}: {message.text}"))
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on("request", lambda request: self.requests.append(request.url))
-
-
-def opened(browser: Browser, address: str, width: int, scheme: str = "light", scripts: bool = True) -> Opened:
-    context = browser.new_context(
-        viewport={"width": width, "height": 844},
-        offline=True,
-        color_scheme=scheme,  # type: ignore[arg-type]
-        java_script_enabled=scripts,
-    )
-    found = Opened(context.new_page())
-    found.page.set_default_timeout(15_000)
-    found.page.goto(address)
-    if scripts:
-        found.page.wait_for_selector("#plot-scores .scatterlayer path")
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -138,16 +102,114 @@ def test_a_limit_goes_with_the_last_method_that_it_holds_for(
     assert found.page.evaluate("document.documentElement.scrollWidth <= innerWidth") and found.complaints == []
 
 
-def test_a_phone_has_no_sideways_scroll_and_pictures_that_fit(browser: Browser, address: str) -> None:
-    found = opened(browser, address, 390)
-    assert found.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+@pytest.mark.parametrize("width", [375, 820])
+def test_a_phone_and_a_tablet_have_no_sideways_scroll_and_pictures_that_fit(
+    browser: Browser, address: str, width: int
+) -> None:
+    found = opened(browser, address, width)
+    assert found.fits
     for picture in PICTURES:
         box = found.page.locator(f"#plot-{picture} svg.main-svg").first.bounding_box()
-        assert box is not None and box["x"] >= 0 and box["x"] + box["width"] <= 390
+        assert box is not None and box["x"] >= 0 and box["x"] + box["width"] <= width
     assert found.page.evaluate(
         "[...document.querySelectorAll('.scroll')].every((box) => getComputedStyle(box).overflowX === 'auto')"
     )
     assert found.complaints == []
+
+
+def test_the_list_of_contents_stands_beside_the_page_and_says_where_the_reader_is(laptop: Opened) -> None:
+    from playwright.sync_api import expect
+
+    page = laptop.page
+    links = page.locator("nav.contents a")
+    titles = page.locator("main h2").all_inner_texts()
+    assert links.all_inner_texts() == titles and titles[0] == "What to choose" and titles[-1] == "To repeat it"
+    order = ["What was found", "Methods against each other", "In pictures", "Every number", "The most exposed records",
+             "What failed", "Before you trust a number", "To repeat it"]  # fmt: skip
+    assert [title for title in titles if title in order] == order
+    for name in ("Cost", "The most exposed records"):
+        links.filter(has_text=name).click()
+        heading = page.locator("h2", has_text=name)
+        expect(heading).to_be_in_viewport()
+        expect(page.locator("nav.contents [aria-current=location]")).to_have_text(name)
+        box, column = heading.bounding_box(), links.filter(has_text=name).bounding_box()
+        assert box is not None and column is not None and column["x"] + column["width"] <= box["x"]
+    page.evaluate("scrollTo(0, 0)")
+
+
+def test_on_a_phone_the_contents_fold_away(browser: Browser, address: str) -> None:
+    from playwright.sync_api import expect
+
+    page = opened(browser, address, 375).page
+    fold, link = page.locator("nav.contents details"), page.locator("nav.contents a", has_text="Every number")
+    assert fold.get_attribute("open") is None
+    expect(link).to_be_hidden()
+    page.locator("nav.contents summary").press("Enter")
+    expect(link).to_be_visible()
+    link.click()
+    expect(link).to_be_hidden()
+    heading, bar = page.locator("#rows-title").bounding_box(), page.locator("nav.contents").bounding_box()
+    assert heading is not None and bar is not None
+    assert bar["y"] == 0 and heading["y"] >= bar["height"], "the bar stays, and covers no title"
+
+
+def test_rows_are_shown_a_page_at_a_time_and_filtered_by_keyboard(laptop: Opened) -> None:
+    from playwright.sync_api import expect
+
+    page, status = laptop.page, laptop.page.locator(".rows [role=status]")
+    lines, total = page.locator(".rows tbody tr"), len(laptop_rows(laptop))
+    assert total > 200 and lines.count() == 50
+    expect(status).to_have_text(f"Rows 1 to 50 of {total:,}")
+    page.get_by_role("button", name="Next").press("Enter")
+    expect(status).to_have_text(f"Rows 51 to 100 of {total:,}")
+    page.get_by_role("button", name="Last").press("Enter")
+    assert lines.count() == (total - 1) % 50 + 1
+    assert page.get_by_role("button", name="Next").get_attribute("aria-disabled") == "true"
+    page.locator("[data-filter=method]").focus()
+    page.keyboard.type("lora")
+    page.locator("[data-filter=metric]").select_option(label="auc")
+    page.get_by_label("search").type("REFER")
+    expect(status).to_contain_text(f", of {total:,} in all")
+    wanted = [row for row in laptop_rows(laptop) if row[:3] == ("lora, r 16", "auc", "reference")]
+    expect(status).to_contain_text(f"Rows 1 to {len(wanted)} of {len(wanted)},")
+    assert set(page.locator(".rows tbody th").all_inner_texts()) == {"lora, r 16"}
+    head = page.locator(".rows thead th", has_text="value")
+    first = (
+        "[...document.querySelectorAll('.rows tbody tr')].map((line) => line.querySelector('.number').firstChild.data)"
+    )
+    for order, sign in (("ascending", 1), ("descending", -1)):
+        head.get_by_role("button").press("Enter")
+        expect(head).to_have_attribute("aria-sort", order)
+        numbers = [sign * float(text) for text in page.evaluate(first)]
+        assert numbers == sorted(numbers) and len(numbers) == len(wanted)
+    head.get_by_role("button").press("Enter")
+    assert head.get_attribute("aria-sort") is None
+    page.get_by_label("search").fill("nothing has this")
+    expect(status).to_have_text("No row has all of this.")
+    page.get_by_role("button", name="Clear").press("Enter")
+    expect(status).to_have_text(f"Rows 1 to 50 of {total:,}")
+    assert laptop.complaints == []
+
+
+def laptop_rows(found: Opened) -> list[tuple[str, ...]]:
+    """(method, metric, measure) of every row that the page holds."""
+    held = found.page.evaluate("JSON.parse(document.getElementById('rows').textContent)")
+    columns = [[held["words"][name][at] for at in held["rows"][name]] for name in ("method", "metric", "measure")]
+    return list(zip(*columns, strict=True))
+
+
+def test_on_paper_there_are_the_tables_whole_and_no_controls(browser: Browser, address: str) -> None:
+    found = opened(browser, address, 720)
+    found.page.emulate_media(media="print")
+    found.page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    for gone in ("nav.contents", ".choose", ".rows", ".skip"):
+        assert not any(one.is_visible() for one in found.page.locator(gone).all()), gone
+    assert found.page.locator("#plot-frontier svg.main-svg").first.is_visible()
+    over = found.page.evaluate(
+        "[...document.querySelectorAll('main table')].filter((one) => one.getClientRects().length"
+        " && one.getBoundingClientRect().right > innerWidth + 1).map((one) => one.caption.textContent)"
+    )
+    assert over == [], "tables that the edge of the paper would cut"
 
 
 def test_pictures_follow_dark_and_print_in_light(browser: Browser, address: str) -> None:
@@ -173,16 +235,19 @@ def test_the_page_prints(laptop: Opened) -> None:
 
 def test_without_scripts_the_tables_still_tell(browser: Browser, address: str) -> None:
     page = opened(browser, address, 1366, scripts=False).page
-    assert page.locator("noscript").count() == 1
+    assert page.locator("noscript").count() == 3
     row = page.locator("tr", has=page.locator("th", has_text="prompt-tuning")).first.inner_text()
     assert "[" in row and page.locator(".whisker").count() >= 4
 
 
-def test_the_keyboard_reaches_what_scrolls_and_what_is_chosen(laptop: Opened) -> None:
-    laptop.page.locator("body").click(position={"x": 2, "y": 2})
-    laptop.page.keyboard.press("Tab")
+def test_the_keyboard_reaches_what_scrolls_and_what_is_chosen(browser: Browser, address: str) -> None:
+    page = opened(browser, address, 1366).page
     reached = []
-    for _ in range(12):
-        reached.append(laptop.page.evaluate("document.activeElement.className + document.activeElement.tagName"))
-        laptop.page.keyboard.press("Tab")
-    assert "skipA" in reached and "scrollDIV" in reached and "SELECT" in reached
+    for _ in range(45):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.className + document.activeElement.tagName"))
+    assert reached[0] == "skipA" and "scrollDIV" in reached and "SELECT" in reached
+    page.keyboard.press("Shift+Tab")
+    page.locator("a.skip").focus()
+    page.keyboard.press("Enter")
+    assert page.evaluate("location.hash") == "#decision"

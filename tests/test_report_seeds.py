@@ -9,9 +9,12 @@ import pytest
 
 from byrote.report.answer import answer
 from byrote.report.curves import pooled_roc, sides_of, spread_of_scores
+from byrote.report.decision import Decision
 from byrote.report.figures import pictures
+from byrote.report.frontier import frontier_of
 from byrote.report.html import report_html
 from byrote.report.markdown import report_markdown
+from byrote.report.palette import styles
 from byrote.report.results import Results
 from byrote.report.summary import Summary
 from byrote.statistics.interval import pool_logs_over_seeds, pool_over_seeds
@@ -64,11 +67,12 @@ def test_pictures_end_with_every_seeds_own_last_epoch(results: Results) -> None:
     assert len(sides_of(summary, found, attack)) == 4 and pooled_roc(summary, found, attack) is not None
     spread = spread_of_scores(summary, found, attack)
     assert spread is not None and len(spread.members) == 4 * 100
-    drawn = pictures(summary)
-    epochs, frontier = drawn["epochs"][0], drawn["frontier"][0]
-    assert epochs is not None and frontier is not None
+    epochs, drawn = pictures(summary)["epochs"][0], frontier_of(Decision(summary), styles(summary.configurations))
+    assert epochs is not None and drawn is not None
+    frontier = drawn.figures[drawn.start]
+    assert frontier is not None
     assert epochs["data"][0]["x"] == [1, 2, 2.5] and epochs["layout"]["xaxis"]["tickvals"] == [1, 2]
-    assert epochs["data"][0]["y"][-1] == frontier["data"][1]["y"][0] == found.auc[attack].value
+    assert epochs["data"][0]["y"][-1] == frontier["data"][-2]["y"][0] == found.auc[attack].value
 
 
 def test_one_seed_of_several_never_stands_for_all(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_a_kill_at_any_moment_changes_nothing(
 ) -> None:
     # What a kill leaves is what lies on the disk: so one run, and a copy of its folder at every moment.
     monkeypatch.setattr("byrote.store._flush", lambda path: None)
-    monkeypatch.setattr("byrote.report.write.report_html", lambda results: "")
+    monkeypatch.setattr("byrote.report.write.report_html", lambda results, show_text=False: "")
     study = study_of(folder, attacks=["reference"], batch_size=5, keep="all")
     out, copies = tmp_path / "whole", tmp_path / "copies"
     copies.mkdir()

@@ -49,6 +49,31 @@ def test_a_single_point_sets_its_own_fields_and_takes_the_study_s_value_elsewher
     assert axis.labels == ("tiny", "tiny-4m", "tiny-16m"), "its value stands on the axis, for pictures and claims"
 
 
+def test_a_point_that_does_not_name_a_field_of_data_or_of_a_plant_keeps_the_study_s(tmp_path: Path) -> None:
+    vary = "vary: {data.members: [100, 50], plants.duplicates.members: [5, 10], points: [{epochs: 9}]}\n"
+    plants = "plants: [{name: duplicates, members: 10}]\n"
+    text = GOOD[: GOOD.index("vary:")] + vary + plants + GOOD[GOOD.index("methods:") :]
+    single = read(tmp_path, text).points[-1]
+    assert single.words == {"data.members": "100", "plants.duplicates.members": "10", "epochs": "9"}
+
+
+@pytest.mark.parametrize(
+    ("vary", "said"),
+    [
+        ("{points: [{epochs: 9}, {epochs: 9}]}", "epochs 9 and epochs 9 are the same study"),
+        ("{epochs: [3, 4], points: [{epochs: 4}]}", "epochs 4 and epochs 4 are the same study"),
+        ("{model: [builtin:tiny], points: [{model: tiny}]}", "two points are called model tiny"),
+        ("{claims: [[], []]}", "claims cannot be varied"),
+        ("{points: [{claims: []}]}", "claims cannot stand in a single point"),
+    ],
+)
+def test_no_two_points_share_a_folder(tmp_path: Path, vary: str, said: str) -> None:
+    text = GOOD[: GOOD.index("vary:")] + f"vary: {vary}\n" + GOOD[GOOD.index("methods:") :]
+    with pytest.raises(StudyError) as error:
+        read(tmp_path, text)
+    assert said in str(error.value)
+
+
 def test_points_alone_stand_beside_the_study_itself(tmp_path: Path) -> None:
     text = GOOD[: GOOD.index("vary:")] + "vary: {points: [{epochs: 9}]}\n" + GOOD[GOOD.index("methods:") :]
     study = read(tmp_path, text)

@@ -67,6 +67,27 @@ class Claim(Settings):
             )
         return value
 
+    @field_validator("of", "than", "where", "rising")
+    @classmethod
+    def _selects_something(cls, value: Any) -> Any:
+        for selector in value if isinstance(value, list) else [value]:
+            for key, wanted in selector.items() if isinstance(selector, dict) else ():
+                if wanted is None or wanted == []:
+                    raise ValueError(f"{key} has no value: leave the key out for all runs")
+                if key == "epoch" and not all(map(_is_epoch, values_of(wanted))):
+                    raise ValueError(f"epoch is a whole number from 1, last or best; got {wanted!r}")
+                if key == "slice" and not all(isinstance(one, str) for one in values_of(wanted)):
+                    raise ValueError(f"slice is the name of a slice, such as copies=8; got {wanted!r}")
+        return value
+
+    @model_validator(mode="after")
+    def _chooses_epochs_once(self) -> Self:
+        if self.at == "matched" and not self.rising and not isinstance(self.than, dict):
+            raise ValueError("at: matched needs runs on both sides, of which each has a validation loss")
+        if self.at == "matched" and any("epoch" in selector for _, selector in self.selectors()):
+            raise ValueError("at: matched chooses the epochs of both sides: name no epoch beside it")
+        return self
+
     @model_validator(mode="after")
     def _compares_something(self) -> Self:
         if self.rising and (self.of or self.than is not None or len(self.rising) < 2):
@@ -108,6 +129,12 @@ class Claim(Settings):
 def values_of(wanted: Any) -> list[Any]:
     """The values that a selector's key allows."""
     return list(wanted) if isinstance(wanted, list) else [wanted]
+
+
+def _is_epoch(value: Any) -> bool:
+    if isinstance(value, str):
+        return value in ("last", "best")
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def is_value(wanted: Any, value: Any, word: str) -> bool:

@@ -17,7 +17,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -280,6 +280,19 @@ class Cell(BaseModel):
     """Plain sentences about this run: "untied the language-model head", "2 records truncated", ..."""
 
 
+M = TypeVar("M", bound=BaseModel)
+
+
+def read_manifest(kind: type[M], path: Path, missing: str) -> M:
+    """A manifest from its file. Raises StudyError that says `missing` without one, ByroteError where it is damaged."""
+    try:
+        return kind.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StudyError(missing) from None
+    except ValueError:
+        raise ByroteError(f"{path} cannot be read: it is damaged or of another version. Run the study again.") from None
+
+
 class Manifest(BaseModel):
     """What a study was and which runs answer it; with the store it is all that a report reads."""
 
@@ -320,15 +333,9 @@ class Manifest(BaseModel):
     @classmethod
     def read(cls, folder: Path) -> Manifest:
         """Raises StudyError where the folder holds no study, ByroteError where it holds a damaged one."""
-        path = folder / MANIFEST
-        try:
-            return cls.model_validate_json(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise StudyError(f"{folder} holds no results of byrote: {MANIFEST} is missing there.") from None
-        except ValueError:
-            raise ByroteError(
-                f"{path} cannot be read: it is damaged or of another version. Run the study again."
-            ) from None
+        return read_manifest(
+            cls, folder / MANIFEST, f"{folder} holds no results of byrote: {MANIFEST} is missing there."
+        )
 
     def store(self, folder: Path) -> Store:
         return Store(folder / self.runs)

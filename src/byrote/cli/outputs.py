@@ -20,6 +20,7 @@ def report(
     *,
     format: Annotated[list[str] | None, Parameter(negative=())] = None,
     out: Path | None = None,
+    show_text: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Write the report of a finished or half-finished study again; nothing is trained.
 
@@ -32,13 +33,15 @@ def report(
         output, or to --out.
     out
         The file to write, or the folder where several formats are asked for.
+    show_text
+        Put the texts of the most exposed records on the page, where the last run kept them.
     """
     from byrote.report.render import FORMS, formats_named, read_results, rendered
 
     if format is None:
         if out is not None:
             raise StudyError("--out needs --format: without one, the files of the folder itself are written again")
-        return _again(folder)
+        return _again(folder, show_text)
     names = formats_named(format)
     if len(names) > 1 and out is None:
         raise StudyError("several formats need --out FOLDER: they cannot all go to standard output")
@@ -46,21 +49,14 @@ def report(
         raise StudyError("a page of HTML is nothing for a terminal: give --out FILE")
     results = read_results(folder)
     for name in names:
-        put(rendered(results, name), out / FORMS[name].file if out is not None and len(names) > 1 else out)
+        put(rendered(results, name, show_text), out / FORMS[name].file if out is not None and len(names) > 1 else out)
     return FAILED if results.failed else DONE
 
 
-def _again(folder: Path) -> int:
-    from byrote.report.axes import AXES
-    from byrote.report.axes_page import report_again
-    from byrote.report.results import Results
-    from byrote.report.write import write_report
+def _again(folder: Path, show_text: bool) -> int:
+    from byrote.report.write import report_again
 
-    if (folder / AXES).exists():
-        return show(report_again(folder), folder)
-    results = Results.read(folder)
-    write_report(results, folder)
-    return show(results, folder)
+    return show(report_again(folder, show_text), folder)
 
 
 def compare(

@@ -20,6 +20,7 @@ def run(
     set_: Annotated[list[str] | None, Parameter(name="--set", negative=())] = None,
     jobs: int = 1,
     report_to: Annotated[list[str] | None, Parameter(negative=())] = None,
+    show_text: Annotated[bool, Parameter(negative=())] = False,
     dry_run: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Train what a study asks, attack it, and write the report.
@@ -42,6 +43,8 @@ def run(
     report_to
         Trackers to send the finished results to: none, mlflow, wandb, trackio or tensorboard; several are parted by
         commas. Nothing leaves the machine unless their own environment variables say so.
+    show_text
+        Put the texts of the most exposed records on the report, which else names records by their ids alone.
     dry_run
         Show what would be trained, what the store already has and about how long the rest takes, and stop.
     """
@@ -57,7 +60,7 @@ def run(
         from byrote.runner.study import default_folder
         from byrote.runner.study import run as run_study
 
-        results = run_study(study, out, store, settings=settings, progress=progress, jobs=jobs)
+        results = run_study(study, out, store, settings=settings, progress=progress, jobs=jobs, show_text=show_text)
     return show(results, out or default_folder(results.manifest.name))
 
 
@@ -80,6 +83,7 @@ def audit(
     on_bad_rows: Literal["error", "skip"] = "error",
     out: Path | None = None,
     store: Path | None = None,
+    show_text: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Attack a model that is already tuned, and write the report; nothing is trained.
 
@@ -121,6 +125,8 @@ def audit(
         Folder for the report and the tables. Default: byrote-results/audit-NAME.
     store
         Folder for the scores, to share between audits. Default: OUT/runs.
+    show_text
+        Put the texts of the most exposed records on the report, which else names records by their ids alone.
     """
     from byrote.console import watching
 
@@ -143,6 +149,7 @@ def audit(
             out=out,
             store=store,
             progress=progress,
+            show_text=show_text,
         )
     return show(results, place)
 

@@ -172,14 +172,14 @@ def _wide(summary: Summary, attack: Attack, found: Sequence[Finding]) -> list[st
         f"Not resolved for {_all_of(found, attack, 'and')}: the {'interval' if len(found) == 1 else 'intervals'} "
         f"{takes} in the null and {reaches} beyond ±{margin:g} of it, so neither leakage nor its absence is shown."
     )
-    needs = [(one, _needed(summary, one, attack)) for one in found]
+    needs = [(one, needed(summary, one, attack)) for one in found]
     known = [f"**{one.configuration.label}** ({words})" for one, words in needs if words]
     if known and len(found) <= MANY:
         sentence += f" To show its absence, should the AUC stay where it is: {'; '.join(known)}."
     return [sentence]
 
 
-def _needed(summary: Summary, one: Finding, attack: Attack) -> str:
+def needed(summary: Summary, one: Finding, attack: Attack) -> str:
     """How many records or seeds would show this AUC to be at chance; empty where that cannot be told."""
     row = summary.index.get(one.configuration, one.epoch, attack, judged_by(one.configuration, attack))
     if row is None or None in (row.value, row.low, row.high, row.null_value):

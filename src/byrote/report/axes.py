@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from byrote.report.checks import cell_label
 from byrote.report.results import SCORE_COLUMNS, Results, csv_of, frame_of, frame_of_scores, json_of
 from byrote.report.rows import COLUMNS, Row, cells_of
-from byrote.store import canonical_json, write_text
+from byrote.store import canonical_json, read_manifest, write_text
 from byrote.types import ByroteError, StudyError
 
 if TYPE_CHECKING:
@@ -88,17 +88,8 @@ class AxesManifest(BaseModel):
     @classmethod
     def read(cls, folder: Path) -> AxesManifest:
         """Raises StudyError where the folder holds none, ByroteError where it holds a damaged one."""
-        path = folder / AXES
-        try:
-            return cls.model_validate_json(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise StudyError(
-                f"{folder} holds no results of a study that varies something: {AXES} is missing."
-            ) from None
-        except ValueError:
-            raise ByroteError(
-                f"{path} cannot be read: it is damaged or of another version. Run the study again."
-            ) from None
+        missing = f"{folder} holds no results of a study that varies something: {AXES} is missing."
+        return read_manifest(cls, folder / AXES, missing)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,44 +1,23 @@
-"""The overview of a study that varies something: the files that people read, beside those of each point."""
+"""The overview of a study that varies something, as a page and as Markdown."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import quote
 
 from byrote.report.axes import VariedResults
+from byrote.report.axes_decision import Decided, decided, frontier_of_points, point_recommendations
 from byrote.report.axes_pictures import look_of, pictures_of, spots_of
 from byrote.report.axes_tables import Overview, PointTable
 from byrote.report.claims_section import claims_markdown, claims_section
+from byrote.report.frontier import Frontier
 from byrote.report.html import bold, environment, plotly_script, script_json
 from byrote.report.markdown import bullets, cell_words, escaped, heads_of, plain, table_of
 from byrote.report.palette import DARK, LIGHT, styles, variables
+from byrote.report.recommendation import rule_of
+from byrote.report.row_table import Rows
+from byrote.report.run_facts import environment_of
 from byrote.report.whiskers import scale_of, whisker
-from byrote.report.write import write_claims, write_report
-from byrote.store import atomic_path, write_text
-
-
-def write_axes_report(results: VariedResults, folder: Path | str) -> None:
-    """Write results.csv, results.json, scores.parquet, report.md and report.html, each whole or not at all."""
-    import pyarrow.parquet
-
-    folder = Path(folder)
-    write_text(folder / "results.csv", results.csv())
-    write_text(folder / "results.json", results.json())
-    with atomic_path(folder / "scores.parquet") as path:
-        pyarrow.parquet.write_table(results.score_table(), path, compression="zstd")
-    write_claims(results, folder)
-    write_text(folder / "report.md", axes_markdown(results))
-    write_text(folder / "report.html", axes_html(results))
-
-
-def report_again(folder: Path) -> VariedResults:
-    """Write the report of every point, and that of all, from what is stored; the results."""
-    results = VariedResults.read(folder)
-    for entry, of_point in results.done():
-        write_report(of_point, folder / entry.folder)
-    write_axes_report(results, folder)
-    return results
 
 
 def axes_html(results: VariedResults) -> str:
@@ -47,7 +26,10 @@ def axes_html(results: VariedResults) -> str:
     spots = spots_of(results)
     look = look_of(results, spots)
     pictures = pictures_of(results, spots, look)
-    drawn = any(figure for picture in pictures for figure in picture.figures)
+    found = decided(results)
+    frontier, rows = frontier_of_points(found, spots, look), Rows.of(results.rows)
+    drawn = {picture.name: picture.figures for picture in pictures}
+    drawn |= {"frontier": frontier.figures} if frontier is not None else {}
     return (
         environment()
         .get_template("axes.html.j2")
@@ -56,6 +38,13 @@ def axes_html(results: VariedResults) -> str:
             manifest=results.manifest,
             results=results,
             claims=claims_section(results),
+            recommended=[bold(sentence) for sentence in point_recommendations(results, found)],
+            undominated={entry.label: {one.configuration.label for one in decision.contest.undominated()}
+                         for entry, decision in found},
+            rule=next((rule for _, decision in found if (rule := rule_of(decision))), ""),
+            frontier=frontier,
+            levels=any(style.level for style in look.values()),
+            left_out="" if frontier is None or len(found) == len(frontier.places) else _not_drawn(found, frontier),
             answer=[bold(sentence) for sentence in overview.answer()],
             drawings=_drawings(overview),
             links={point.entry.label: _link(point) for point in overview.tables},
@@ -64,12 +53,16 @@ def axes_html(results: VariedResults) -> str:
             pictures=pictures,
             light=variables(LIGHT),
             dark=variables(DARK),
-            figures=script_json(
-                {"light": LIGHT, "dark": DARK, "pictures": {picture.name: picture.figures for picture in pictures}}
-            ),
-            plotly=plotly_script() if drawn else "",
+            rows=rows,
+            facts=environment_of([of_point.evidence for _, of_point in results.done()]),
+            figures=script_json({"light": LIGHT, "dark": DARK, "pictures": drawn}),
+            plotly=plotly_script() if any(any(figures) for figures in drawn.values()) else "",
         )
-    )
+    )  # fmt: skip
+
+
+def _not_drawn(found: Decided, frontier: Frontier) -> str:
+    return f"{len(frontier.places)} of {len(found)} points are drawn here; each has its own report."
 
 
 def _drawings(overview: Overview) -> dict[tuple[str, str], object]:
@@ -103,9 +96,15 @@ def axes_markdown(results: VariedResults) -> str:
     overview, manifest = Overview(results), results.manifest
     parts = [f"# {plain(manifest.name)}", f"*{plain(manifest.question)}*"]
     parts += [f"**{plain(banner)}**" for banner in results.banners]
+    parts += [escaped(sentence) for sentence in point_recommendations(results, decided(results))]
     parts += [escaped(sentence) for sentence in overview.answer()]
     parts += claims_markdown(results)
-    header = ["point", "method", "verdict", *heads_of(overview.columns)]
+    header = [
+        "point",
+        "method",
+        *(["verdict"] if overview.judged else []),
+        *heads_of(overview.columns[overview.skipped :]),
+    ]
     parts += ["## Point by point", table_of(header, _rows(overview))]
     parts += [bullets([f"{verdict}: {meaning}." for verdict, meaning in overview.meanings().items()])]
     links = [f"- [{plain(label)}]({link})" for label, link in _links(overview).items()]
@@ -125,6 +124,7 @@ def _links(overview: Overview) -> dict[str, str]:
 def _rows(overview: Overview) -> Iterator[list[str]]:
     for point in overview.tables:
         for each in point.lines:
-            yield [point.entry.label, each.line.label, each.line.verdict, *map(cell_words, each.values)]
+            verdict = [each.line.verdict] if overview.judged else []
+            yield [point.entry.label, each.line.label, *verdict, *map(cell_words, each.values[overview.skipped :])]
         if not point.lines:
-            yield [point.entry.label, "", point.reason, *([""] * len(overview.columns))]
+            yield [point.entry.label, "", point.reason, *([""] * (len(overview.columns) - 2 * overview.skipped))]

@@ -29,6 +29,8 @@ COMPARED = {
     "-vs-nonmembers": " (members − nonmembers)",
 }
 """How the metrics of what comes out are read."""
+MOST_FIGURES = 120
+"""Of one picture: those of the first measures stand for all, which the rows of the page have."""
 WIDE = 8.0
 """Numbers whose largest is so many times the smallest stand on a logarithmic axis."""
 
@@ -179,8 +181,9 @@ def pictures_of(results: VariedResults, spots: Sequence[Spot], look: Mapping[str
             places.setdefault(
                 ", ".join(f"{path} {word}" for path, word in spot.entry.words.items() if path != axis.path), {}
             )[spot] = at
-        figures = [_figure(axis, at, lines, measure, look) for measure in measures for at in places.values()]
-        labels = [measure.label for measure in measures]
+        shown = measures[: max(MOST_FIGURES // len(places), 1)]
+        figures = [_figure(axis, at, lines, measure, look) for measure in shown for at in places.values()]
+        labels = [measure.label for measure in shown]
         found.append(Picture(f"axis-{number}", f"By {axis.field}", labels, list(places), figures))
     return found
 

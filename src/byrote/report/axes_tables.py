@@ -9,14 +9,24 @@ from typing import NamedTuple
 
 from byrote.report.answer import VERDICTS
 from byrote.report.axes import NOT_RUN, PointEntry, VariedResults
-from byrote.report.extraction import beyond
+from byrote.report.extraction_numbers import beyond, number_label, numbers_of
 from byrote.report.findings import Verdict
 from byrote.report.formats import ABSENT, limits, listed, rate, signed, with_limits
 from byrote.report.measures import Extraction
 from byrote.report.rows import Row
 from byrote.report.sliced import SlicedIndex
 from byrote.report.summary import Summary
-from byrote.report.tables import FEW_UTILITIES, Column, Line, Value, auc_value, columns, side_by_side, summary_lines
+from byrote.report.tables import (
+    FEW_UTILITIES,
+    Column,
+    Line,
+    Value,
+    auc_value,
+    columns,
+    side_by_side,
+    summary_lines,
+    utility_columns,
+)
 
 SAYS: dict[Verdict, str] = {
     "leaks": "leaks",
@@ -89,22 +99,27 @@ class Overview:
         """Leakage by the headline attack, what comes out, utility."""
         if self.first is None:
             return []
-        auc, _, *utility = columns(self.first)
-        out = [Column(measure.label, COMES_OUT) for measure in self.extractions]
-        return [Column(auc.title, "" if self.null is None else f"null {rate(self.null)}"), *out, *utility]
+        out = [Column(number_label(measure, metric), COMES_OUT) for measure, metric in self.extractions]
+        auc = columns(self.first)[0].title
+        return [Column(auc, "" if self.null is None else f"null {rate(self.null)}"), *out, *utility_columns(self.first)]
 
     @cached_property
-    def extractions(self) -> list[Extraction]:
-        """The measures of what comes out that the table has room for: the first that say anything anywhere."""
+    def numbers(self) -> list[tuple[Extraction, str]]:
+        """The numbers of what comes out that say anything anywhere."""
         found = [(SlicedIndex(summary, "extraction"), summary) for _, summary in self.summaries]
         known = {
-            measure: None
+            number: None
             for index, summary in found
-            for measure in summary.results.evidence.extractions
-            for row in [beyond(index, one, measure) for one in summary.tuned]
+            for number in numbers_of(summary.results.evidence.extractions)
+            for row in [beyond(index, one, *number) for one in summary.tuned]
             if row is not None and row.value is not None
         }
-        return list(known)[:FEW_UTILITIES]
+        return list(known)
+
+    @property
+    def extractions(self) -> list[tuple[Extraction, str]]:
+        """Those that the table has room for."""
+        return self.numbers[:FEW_UTILITIES]
 
     @cached_property
     def tables(self) -> list[PointTable]:
@@ -123,9 +138,19 @@ class Overview:
 
     def _out(self, index: SlicedIndex, line: Line) -> list[Value]:
         of = line.finding
-        rows = [None if of is None else beyond(index, of, measure) for measure in self.extractions]
+        rows = [None if of is None else beyond(index, of, *number) for number in self.extractions]
         return [Value(ABSENT) if row is None or row.value is None
                 else Value(signed(row.value), (limits(row.estimate, signed),)) for row in rows]  # fmt: skip
+
+    @property
+    def judged(self) -> bool:
+        """Whether there is a membership attack: without one there are no verdicts, and the first column is empty."""
+        return self.first is not None and self.first.headline is not None
+
+    @property
+    def skipped(self) -> int:
+        """How many of the columns are of verdicts, and so left out where there are none."""
+        return 0 if self.judged else 1
 
     def _auc(self, summary: Summary, line: Line) -> Value:
         if summary.headline is None or line.finding is None:
@@ -191,17 +216,18 @@ class Overview:
     def _comes_out(self) -> list[str]:
         """Of which methods more of members comes out than of nonmembers, and where."""
         sentences = []
-        for measure in self.extractions:
+        indexes = [(entry, summary, SlicedIndex(summary, "extraction")) for entry, summary in self.summaries]
+        for measure, metric in self.numbers:
             above: dict[str, list[PointEntry]] = {}
-            for entry, summary in self.summaries:
-                index = SlicedIndex(summary, "extraction")
+            for entry, summary, index in indexes:
                 for one in summary.tuned:
-                    row = beyond(index, one, measure)
+                    row = beyond(index, one, measure, metric)
                     if row is not None and row.low is not None and row.low > 0:
                         above.setdefault(one.configuration.label, []).append(entry)
             if above and len(above) <= MANY:
                 found = listed([f"**{name}** at {self.results.where(entries)}" for name, entries in above.items()])
-                sentences.append(f"More of members than of nonmembers comes out ({measure.label}) with {found}.")
+                which = number_label(measure, metric)
+                sentences.append(f"More of members than of nonmembers comes out ({which}) with {found}.")
         return sentences
 
     def meanings(self) -> dict[Verdict, str]:

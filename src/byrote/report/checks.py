@@ -135,7 +135,7 @@ def _sample_sizes(evidence: Evidence) -> Iterator[str]:
             f"Only {members} members: intervals are wide, and a method that leaks a little looks like one that does "
             f"not. {FEW_MEMBERS} or more are better."
         )
-    if sizes and nonmembers < NEEDED_AT_ONE_PERCENT:
+    if sizes and evidence.attacks and nonmembers < NEEDED_AT_ONE_PERCENT:
         yield (
             f"TPR at 1% FPR cannot be resolved: it needs {NEEDED_AT_ONE_PERCENT:,} nonmembers, this study has "
             f"{nonmembers:,}."

@@ -96,7 +96,7 @@ class Contrasts:
             alone.append(found if claim.measured.metric not in COUNTED else _exact(found))
             ends.append(numbers)
             epochs.append((here.epoch, there.epoch if there is not None else None))
-        estimate = _pooled(alone, reasons or ["no seed has both"], is_ratio)
+        estimate = _pooled(alone, reasons or [_why_none(pair)])
         return Contrast(pair, estimate, len(alone), is_ratio, _means(ends), _spans(epochs))
 
     def _epochs(self, claim: Claim, pair: Pair, one: Cell, other: Cell | None) -> tuple[At, At | None] | str:
@@ -108,7 +108,8 @@ class Contrasts:
         here = self._epoch(side, one, side.epoch or claim.at)
         there = None if against is None or other is None else self._epoch(against, other, against.epoch or claim.at)
         if here is None or (against is not None and there is None):
-            return "not measured at that epoch"
+            best = "best" in (side.epoch or claim.at, against is not None and (against.epoch or claim.at))
+            return "no validation loss, or not measured at that epoch" if best else "not measured at that epoch"
         return At(side.results, one, here, side.slice), (
             None
             if against is None or other is None or there is None
@@ -127,6 +128,8 @@ class Contrasts:
     def _matched(self, side: Side, one: Cell, against: Side, other: Cell) -> tuple[At, At] | str:
         """The two epochs of the lowest validation loss that both models reach, within MATCHED of each other."""
         ours, theirs = _losses(side, one), _losses(against, other)
+        if not ours or not theirs:
+            return "no validation loss was measured"
         pairs = [(a, b) for a in ours for b in theirs if abs(ours[a] - theirs[b]) <= MATCHED]
         if not pairs:
             return "no two epochs at which both are equally useful"
@@ -158,9 +161,15 @@ class Contrasts:
         self, measure: Measure, pair: Pair, here: At, row: Row, is_ratio: bool
     ) -> tuple[Estimate, tuple[float | None, float | None]]:
         """Against a number, or against the untuned model on the same records."""
+        is_auc = measure.kind == "membership" and measure.metric == "auc"
+        untuned = self._untuned(measure, pair, here) if pair.other == UNTUNED and not is_auc else None
+        if untuned is not None:
+            return self._difference(measure, pair, here, untuned, is_ratio)
         number = row.null_value if pair.other == UNTUNED else pair.other
         if not isinstance(number, int | float):
             return Estimate.absent("the untuned model has no such number here"), (None, None)
+        if is_ratio and number <= 0:
+            return Estimate.absent(f"to {number:g} there is no ratio"), (row.value, number)
         if pair.other == UNTUNED and measure.metric == "auc":
             lift = self.book.row(
                 here, measure._replace(metric="auc-lift"), pair.measure.settings if pair.measure else ""
@@ -169,6 +178,26 @@ class Contrasts:
                 return lift.estimate, (row.value, number)
         estimate, null = (_log(row.estimate), math.log(number)) if is_ratio else (row.estimate, float(number))
         return _less(estimate, null), (row.value, number)
+
+    def _untuned(self, measure: Measure, pair: Pair, here: At) -> At | None:
+        """The untuned model's run on the same split, where it has the number: this is measured too, and not known.
+
+        None where the null is stated, as 0.5 is for an attack that compares with the untuned model.
+        """
+        cells = [cell for cell in here.results.evidence.done() if cell.method == "none"]
+        base = next((cell for cell in cells if cell.seed == here.cell.seed), None)
+        if base is None or base.run_id != here.cell.base_run_id:
+            return None
+        there = At(here.results, base, 0, here.slice)
+        row = self.book.row(there, measure, pair.measure.settings if pair.measure is not None else "")
+        return there if row is not None and row.value is not None else None
+
+
+def _why_none(pair: Pair) -> str:
+    """Why there is no seed to compare."""
+    sides = [side for side in (pair.one, pair.other) if isinstance(side, Side)]
+    failed = [side.configuration.label for side in sides if not side.configuration.done]
+    return f"every run of {failed[0]} failed" if failed else "no seed has both"
 
 
 def _runs(pair: Pair) -> Iterable[tuple[Cell, Cell | None]]:
@@ -183,7 +212,11 @@ def _losses(side: Side, cell: Cell) -> dict[int, float]:
     """The validation loss by epoch, in nats: epochs are chosen on other records than those that they are judged on."""
     evidence = side.results.evidence
     measured, known = set(evidence.epochs(cell)), evidence.pieces[cell.run_id].training.get("validation") or []
-    return {one["epoch"]: one["loss"] for one in known if one["epoch"] in measured and one["loss"] is not None}
+    return {
+        one["epoch"]: one["loss"]
+        for one in known
+        if one["epoch"] in measured and one["loss"] is not None and math.isfinite(one["loss"])
+    }
 
 
 def _paired(measure: Measure, instance: Instance, here: At, there: At) -> Estimate | None:
@@ -260,7 +293,7 @@ def _less(estimate: Estimate, number: float) -> Estimate:
     return replace(estimate, value=value, low=low, high=high, null_value=0.0)
 
 
-def _pooled(alone: Sequence[Estimate], reasons: Sequence[str], is_ratio: bool) -> Estimate:
+def _pooled(alone: Sequence[Estimate], reasons: Sequence[str]) -> Estimate:
     if not alone:
         return Estimate.absent("; ".join(sorted(set(filter(None, reasons)))) or "not measured")
     if len(alone) == 1:

@@ -56,28 +56,54 @@ class Studied:
 
     axes: Sequence[AxisEntry]
     points: Sequence[tuple[PointEntry | None, Results]]
+    missing: Sequence[PointEntry] = ()
+    """Points that failed, or were not run."""
 
     @classmethod
     def of(cls, results: Results | VariedResults) -> Studied:
         """An ordinary study is one point without values."""
         if isinstance(results, Results):
             return cls((), ((None, results),))
-        return cls([axis for axis in results.manifest.axes if not axis.of_methods], list(results.done()))
+        return cls(
+            [axis for axis in results.manifest.axes if not axis.of_methods],
+            list(results.done()),
+            [point.entry for point in results.points if point.results is None],
+        )
 
 
 def pairs_of(claim: Claim, studied: Studied) -> list[Pair]:
     """Everything that the claim compares, in the study's order."""
-    found = []
-    for one, other in claim.pairs():
-        apart = _apart(one, other) if isinstance(other, dict) else set()
-        for side in _sides(studied, one, claim):
-            for measure in _measures(side.results, claim):
-                if isinstance(other, dict):
-                    others = [each for each in _sides(studied, other, claim) if _agree(side, each, apart, studied)]
-                    found += [Pair(side, each, measure) for each in others if measure in _measures(each.results, claim)]
-                else:
-                    found.append(Pair(side, other, measure))
+    return [pair for one, other in claim.pairs() for pair in _pairs(claim, studied, one, other)]
+
+
+def gaps_of(claim: Claim, studied: Studied) -> list[str]:
+    """What the claim is about and the results do not have, in words: points, and steps of `rising` with no two runs."""
+    axes, found = {axis.path: axis for axis in studied.axes}, []
+    for entry in studied.missing:
+        named = [one for pair in claim.pairs() for one in pair if isinstance(one, dict)]
+        if any(_stands_at(entry, axes, selector) for selector in named):
+            found.append(f"{entry.label} has no results")
+    for before, after in zip(claim.rising, claim.rising[1:], strict=False):
+        if not _pairs(claim, studied, {**claim.where, **after}, {**claim.where, **before}):
+            found.append(f"no two runs of {_spelt(before)} and {_spelt(after)}")
     return found
+
+
+def _pairs(claim: Claim, studied: Studied, one: Selector, other: Selector | float | str) -> list[Pair]:
+    found: list[Pair] = []
+    for side in _sides(studied, one):
+        for measure in _measures(side.results, claim):
+            if isinstance(other, dict):
+                apart = _apart(one, other)
+                others = [each for each in _sides(studied, other) if _agree(side, each, apart)]
+                found += [Pair(side, each, measure) for each in others if measure in _measures(each.results, claim)]
+            else:
+                found.append(Pair(side, other, measure))
+    return found
+
+
+def _spelt(selector: Selector) -> str:
+    return ", ".join(f"{key} {value}" for key, value in selector.items())
 
 
 def _apart(one: Selector, other: Selector) -> set[str]:
@@ -133,21 +159,27 @@ def _plain(value: Any) -> Any:
     return float(value) if isinstance(value, int | float) else canonical_json(json.loads(json.dumps(value)))
 
 
-def _sides(studied: Studied, selector: Selector, claim: Claim) -> Iterator[Side]:
+def _sides(studied: Studied, selector: Selector) -> Iterator[Side]:
+    """What fits; runs that failed too, so that a claim about them does not stand without them."""
     axes = {axis.path: axis for axis in studied.axes}
     slices = values_of(selector.get("slice", ""))
     epochs = values_of(selector.get("epoch"))
     for entry, results in studied.points:
-        if entry is not None and not all(_at_point(entry, axes[key], selector[key]) for key in axes if key in selector):
+        if entry is not None and not _stands_at(entry, axes, selector):
             continue
         for of in configurations(results.evidence):
-            if of.method != "none" and of.done and _selected(of, selector, axes):
+            if of.method != "none" and _selected(of, selector, axes):
                 for slice_ in slices:
                     yield from (Side(entry, results, of, str(slice_), epoch) for epoch in epochs)
 
 
-def _at_point(entry: PointEntry, axis: AxisEntry, wanted: Any) -> bool:
-    return any(is_value(one, entry.values[axis.path], entry.words[axis.path]) for one in values_of(wanted))
+def _stands_at(entry: PointEntry, axes: Mapping[str, AxisEntry], selector: Selector) -> bool:
+    """Whether a point has the values of what is varied that a selector names."""
+    return all(
+        any(is_value(one, entry.values[path], entry.words[path]) for one in values_of(selector[path]))
+        for path in axes
+        if path in selector
+    )
 
 
 def _selected(of: Configuration, selector: Selector, axes: Mapping[str, AxisEntry]) -> bool:
@@ -177,13 +209,16 @@ def _has(of: Configuration, field: str) -> bool:
     return method is not None and field in method.model_fields
 
 
-def _agree(one: Side, other: Side, named: set[str], studied: Studied) -> bool:
+def _agree(one: Side, other: Side, named: set[str]) -> bool:
     """Whether two sides are alike in all that neither selector names, and not the very same."""
     if one.identity == other.identity:
         return False
-    if one.entry is not None and other.entry is not None:
-        held = [axis.path for axis in studied.axes if axis.path not in named]
-        if any(one.entry.words[path] != other.entry.words[path] for path in held):
+    if one.entry is not None and other.entry is not None and one.entry is not other.entry:
+        # What only a single point sets comes along with it: to that model belong so many epochs. But two points that
+        # are not apart in what the claim names are no comparison.
+        here, there = one.entry.words, other.entry.words
+        differ = {path for path in here.keys() & there.keys() if here[path] != there[path]}
+        if not differ or not differ <= named:
             return False
     ours, theirs = one.configuration, other.configuration
     if "privacy" not in named and (ours.privacy, ours.delta) != (theirs.privacy, theirs.delta):

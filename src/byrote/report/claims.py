@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from byrote.claims import UNTUNED, Claim
 from byrote.report.axes import VariedResults
 from byrote.report.claim_contrasts import MATCHED, Contrast, Contrasts
-from byrote.report.claim_sides import Side, Studied, pairs_of, place_of, words_of
+from byrote.report.claim_sides import Side, Studied, gaps_of, pairs_of, place_of, words_of
 from byrote.report.equivalence import would_show
 from byrote.report.evidence import MARGIN
 from byrote.report.formats import count, measure, seconds, signed, size
@@ -47,7 +47,7 @@ class JudgedContrast(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class JudgedClaim:
-    """A claim, its verdict, and every comparison, the one that says least for it first."""
+    """A claim, its verdict, and every comparison: those that contradict it, then the one that says least for it."""
 
     claim: Claim
     verdict: Verdict
@@ -78,13 +78,17 @@ def judged_claims(results: Results | VariedResults) -> tuple[JudgedClaim, ...]:
     studied, contrasts = Studied.of(results), Contrasts()
     default = next((found.evidence.margin for _, found in studied.points), MARGIN)
     return tuple(
-        judged(claim, [contrasts.of(claim, pair) for pair in pairs_of(claim, studied)], default)
+        judged(
+            claim, [contrasts.of(claim, pair) for pair in pairs_of(claim, studied)], default, gaps_of(claim, studied)
+        )
         for claim in claims_of(results)
     )
 
 
-def judged(claim: Claim, found: Sequence[Contrast], default: float = MARGIN) -> JudgedClaim:
+def judged(claim: Claim, found: Sequence[Contrast], default: float = MARGIN, gaps: Sequence[str] = ()) -> JudgedClaim:
     """The verdict on a claim from its comparisons; `default` is the margin where it names none.
+
+    `gaps` says what it is about and could not be compared: with a gap it may fall, but cannot stand.
 
     A claim is about all of its comparisons: it stands where every one does (an intersection-union test, which needs no
     correction: Berger 1982), and falls where one is on the other side though all were looked at (Holm 1979).
@@ -97,13 +101,16 @@ def judged(claim: Claim, found: Sequence[Contrast], default: float = MARGIN) -> 
         for one, holds, against in zip(found, stands, falls, strict=True)
     ]
     verdict: Verdict = "not resolved"
-    if found and all(stands):
+    if found and all(stands) and not gaps:
         verdict = "supported"
     elif any(falls):
         verdict = "contradicted"
-    order = sorted(range(len(found)), key=lambda at: _support(claim, found[at].estimate))
+    order = sorted(range(len(found)), key=lambda at: (not falls[at], _support(claim, found[at].estimate)))
     ordered = tuple(each[at] for at in order)
-    return JudgedClaim(claim, verdict, ordered, _about(ordered), _needed_of(ordered, verdict), margin)
+    needed = _needed_of(ordered, verdict)
+    if gaps and verdict == "not resolved":
+        needed = needed or "the results that are missing"
+    return JudgedClaim(claim, verdict, ordered, _about(ordered, gaps), needed, margin)
 
 
 def _sign(claim: Claim) -> int:
@@ -224,6 +231,8 @@ def _needed(claim: Claim, one: Contrast, margin: float) -> str:
     if claim.direction == "equal":
         return would_show(estimate, margin, "records")
     edge = _edge(claim, estimate.value, margin)
+    if estimate.interval == "counted" and estimate.value == edge == 0.0:
+        return "no number of seeds would: these are known, and the same"
     if _sign(claim) * (estimate.value - edge) <= 0.0:
         beyond = estimate.high < edge if _sign(claim) > 0 else estimate.low > edge
         return "the difference points the other way, and could be chance" + (
@@ -232,12 +241,16 @@ def _needed(claim: Claim, one: Contrast, margin: float) -> str:
     enough = size_beyond(replace(estimate, null_value=edge))
     what = "seeds" if estimate.interval in OVER_SEEDS else "records"
     if enough is None:
-        return "the difference is next to 0: no number of seeds that anybody has would show it"
+        return f"the difference is next to {edge:g}: no number of seeds that anybody has would show it"
     return f"about {enough:,} {what} would show it, it has {estimate.n:,}"
 
 
-def _about(each: Sequence[JudgedContrast]) -> str:
-    """'12 of 15 comparisons support it, 1 contradicts it'."""
+def _about(each: Sequence[JudgedContrast], gaps: Sequence[str]) -> str:
+    """'12 of 15 comparisons support it, 1 contradicts it; model tiny-16m has no results'."""
+    return "; ".join([_counted(each), *dict.fromkeys(gaps)])
+
+
+def _counted(each: Sequence[JudgedContrast]) -> str:
     if not each:
         return "the study has no two runs that it is about"
     counts = {verdict: sum(one.verdict == verdict for one in each) for verdict in MEANINGS}

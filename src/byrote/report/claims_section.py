@@ -19,8 +19,8 @@ COLUMNS = ("claim", "says", "verdict", "measure", "conditions", "where", "one", 
 ABOUT = (
     "What the study says of its results, and whether they bear it out. A claim is about every comparison it names: "
     "each run on one side with each run on the other that is alike in all else, seed by seed, on the same records "
-    "where both have them. The difference shown is of the comparison that says least for the claim. Brackets are 95% "
-    "intervals."
+    "where both have them. The difference shown is of the comparison that says least for the claim, where it is "
+    "contradicted of one that contradicts it. Brackets are 95% intervals."
 )
 
 

@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING
 
 from byrote.report.answer import answer
 from byrote.report.axes import VariedResults
+from byrote.report.axes_decision import decided, point_recommendations
 from byrote.report.axes_tables import Overview
 from byrote.report.claims import judged_claims
 from byrote.report.claims_section import summary_of
+from byrote.report.decision import decision_of
+from byrote.report.extraction_numbers import number_label
 from byrote.report.formats import rate
+from byrote.report.recommendation import recommendation
 from byrote.report.results import Results
 from byrote.report.summary import Summary
 from byrote.report.tables import Column, Line, Value, summary_lines
@@ -64,7 +68,7 @@ def points_text(results: VariedResults) -> str:
 
 def _points_header(overview: Overview) -> list[str]:
     auc, *others = overview.columns or [Column("AUC")]
-    out = [f"more of members: {measure.label}" for measure in overview.extractions]
+    out = [f"more of members: {number_label(*number)}" for number in overview.extractions]
     test = [f"test {column.title}" for column in others[len(out) :]]
     return ["point", "method", *out, *test, f"{auc.title} [95%]", "null", "verdict"]
 
@@ -94,7 +98,10 @@ def aligned(lines: Sequence[Sequence[str]], left: Sequence[int]) -> str:
 
 def answer_text(results: Results | VariedResults) -> str:
     """The plain-words answer without markup."""
-    said = Overview(results).answer() if isinstance(results, VariedResults) else answer(Summary(results))
+    if isinstance(results, VariedResults):
+        said = [*point_recommendations(results, decided(results)), *Overview(results).answer()]
+    else:
+        said = [*recommendation(decision_of(results)), *answer(Summary(results))]
     if claims := judged_claims(results):
         said = [*said, summary_of(claims)]
     return " ".join(said).replace("**", "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from byrote.statistics.comparison import OVER_SEEDS, size_within
+from byrote.statistics.comparison import OVER_SEEDS, size_beyond, size_within
 from byrote.types import Estimate
 
 
@@ -17,6 +17,14 @@ def would_show(estimate: Estimate, margin: float, what: str, has: int | None = N
     if size is None:
         return f"itself at the margin: more {what} would not show its absence"
     return f"about {_rounded(size):,} {what} would show it, it has {has or estimate.n:,}"
+
+
+def would_tell(estimate: Estimate, what: str) -> str:
+    """The same for what brings an interval clear of its null; empty where no number would, or that is not known."""
+    if None in (estimate.value, estimate.low, estimate.high, estimate.null_value):
+        return ""
+    size, what = size_beyond(estimate), "seeds" if estimate.interval in OVER_SEEDS else what
+    return "" if size is None else f"about {_rounded(size):,} {what} would show it, it has {estimate.n:,}"
 
 
 def _rounded(size: int) -> int:

@@ -18,7 +18,7 @@ from byrote.report.measures import (
     poisonings_of,
     utilities_of,
 )
-from byrote.report.pieces import SETS, Column, Part, Pieces, Series, read_all, read_splits
+from byrote.report.pieces import SETS, Column, Part, Pieces, Series, read_all, read_splits, read_texts
 from byrote.store import Cell, Manifest
 from byrote.types import MISLABELLED, Floats, family_of
 
@@ -43,6 +43,8 @@ class Evidence:
     """What `base_nulls` has measured so far: every method of a seed shares them."""
     parts: dict[tuple[int, str, str], Part] = field(default_factory=dict)
     """What `part_of` has found so far."""
+    texts: dict[str, str] = field(default_factory=dict)
+    """Those records' texts that the last run was asked to keep for the report, by id."""
 
     @classmethod
     def read(cls, folder: Path) -> Evidence:
@@ -57,6 +59,7 @@ class Evidence:
             poisonings=tuple(poisonings_of(manifest)),
             extractions=tuple(extractions_of(manifest)),
             controls=tuple(controls_of(manifest)),
+            texts=read_texts(folder),
         )
 
     def split_cell(self, base: Cell) -> Cell:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
+from byrote.report.extraction_numbers import beyond, comes_out_more, number_label, numbers_of
 from byrote.report.extraction_rows import NONMEMBERS
 from byrote.report.findings import Finding
 from byrote.report.formats import ABSENT, limits, listed, rate, signed, with_limits
@@ -11,7 +13,7 @@ from byrote.report.measures import Extraction
 from byrote.report.rows import Row
 from byrote.report.sliced import SlicedIndex
 from byrote.report.summary import Summary
-from byrote.report.tables import Column, Value
+from byrote.report.tables import Column, Value, difference_value
 from byrote.statistics.comparison import within_margin
 
 ABOUT = (
@@ -55,7 +57,7 @@ class ComesOut(NamedTuple):
     methods: list[str]
     overview_about: str
     overview: list[ExtractionLine]
-    """Of each measure its first number, method by method, where there are several measures."""
+    """Of each measure every number, method by method, where there are several measures."""
     tables: list[ExtractionTable]
     statements: list[str]
 
@@ -68,36 +70,47 @@ def comes_out(summary: Summary) -> ComesOut | None:
     index = SlicedIndex(summary, "extraction")
     tables = [_table(summary, index, measure) for measure in measures]
     overview = [
-        ExtractionLine(f"{measure.label}: {_first(measure)}", [_excess(index, one, measure) for one in summary.tuned])
+        ExtractionLine(
+            f"{measure.label}: {metric}",
+            [difference_value(beyond(index, one, measure, metric)) for one in summary.tuned],
+        )
         for measure in measures
-        if any((row := beyond(index, one, measure)) is not None and row.value is not None for one in summary.tuned)
+        for metric in measure.metrics
+        if any(
+            (row := beyond(index, one, measure, metric)) is not None and row.value is not None for one in summary.tuned
+        )
     ]
     methods = [one.configuration.label for one in summary.tuned]
     return ComesOut(
         about=ABOUT if _has_base(summary) else ALONE,
         methods=methods,
         overview_about=f"Members less nonmembers{f', {BEYOND}' if _has_base(summary) else ''}:",
-        overview=overview if len(overview) > 1 else [],
+        overview=overview if len(measures) > 1 else [],
         tables=tables,
         statements=_within(summary, index),
     )
 
 
 def extraction_sentences(summary: Summary) -> list[str]:
-    """Whose text comes out, by each measure's first number; empty where nothing was measured."""
+    """Whose text comes out, by every number of each measure; empty where nothing was measured."""
     index, found = SlicedIndex(summary, "extraction"), []
     against = f"({{}}, {BEYOND})" if _has_base(summary) else "({})"
     for measure in summary.results.evidence.extractions:
-        above = []
-        for one in summary.tuned:
-            row = beyond(index, one, measure)
-            if row is not None and row.low is not None and row.low > 0:
-                above.append(f"**{one.configuration.label}** (by {with_limits(row.estimate, signed)})")
+        above = [(one, shown) for one in summary.tuned if (shown := comes_out_more(index, one, measure))]
+        each = [f"**{one.configuration.label}** ({_by(measure, shown)})" for one, shown in above]
         if above:
             found.append(
-                f"More of members than of nonmembers comes out {against.format(measure.label)} with {listed(above)}."
+                f"More of members than of nonmembers comes out {against.format(measure.label)} with {listed(each)}."
             )
     return found
+
+
+def _by(measure: Extraction, shown: Mapping[str, Row]) -> str:
+    """'by +0.10 [+0.05, +0.15]', of a measure with several numbers each with its name."""
+    amounts = {metric: f"by {with_limits(row.estimate, signed)}" for metric, row in shown.items()}
+    return ", ".join(
+        amounts.values() if len(measure.metrics) == 1 else (f"{m} {words}" for m, words in amounts.items())
+    )
 
 
 def _has_base(summary: Summary) -> bool:
@@ -107,19 +120,6 @@ def _has_base(summary: Summary) -> bool:
 
 def _first(measure: Extraction) -> str:
     return next(iter(measure.metrics))
-
-
-def beyond(index: SlicedIndex, one: Finding, measure: Extraction) -> Row | None:
-    """Members less nonmembers by its first number, beyond the untuned model's difference where there is one."""
-    metrics = (f"{_first(measure)}-excess-vs-{NONMEMBERS}", f"{_first(measure)}-vs-{NONMEMBERS}")
-    return next((row for metric in metrics if (row := index.get(one, measure, metric, "")) is not None), None)
-
-
-def _excess(index: SlicedIndex, one: Finding, measure: Extraction) -> Value:
-    row = beyond(index, one, measure)
-    if row is None or row.value is None:
-        return Value(ABSENT, (row.reason,) if row is not None and row.reason else ())
-    return Value(signed(row.value), tuple(filter(None, [limits(row.estimate, signed)])))
 
 
 def _table(summary: Summary, index: SlicedIndex, measure: Extraction) -> ExtractionTable:
@@ -194,10 +194,10 @@ def _part(index: SlicedIndex, one: Finding, measure: Extraction, slice_: str, me
 def _within(summary: Summary, index: SlicedIndex) -> list[str]:
     """Of whose members next to nothing comes out beyond what comes out of nonmembers, and where that is open."""
     margin, sentences = summary.results.evidence.margin, []
-    for measure in summary.results.evidence.extractions:
+    for measure, metric in numbers_of(summary.results.evidence.extractions):
         inside, open_ = [], []
         for one in summary.tuned:
-            row = beyond(index, one, measure)
+            row = beyond(index, one, measure, metric)
             if row is None or row.value is None or row.low is None or row.high is None:
                 continue
             if within_margin(row.estimate, margin):
@@ -206,12 +206,13 @@ def _within(summary: Summary, index: SlicedIndex) -> list[str]:
                 open_.append(_shown(one, row))
         if inside:
             sentences.append(
-                f"{measure.label}: as much as of nonmembers, within ±{margin:g}, comes out with {listed(inside)}."
+                f"{number_label(measure, metric)}: as much as of nonmembers, within ±{margin:g}, comes out with "
+                f"{listed(inside)}."
             )
         if open_:
             sentences.append(
-                f"{measure.label}: whether more than of nonmembers comes out, or as much within ±{margin:g}, is open "
-                f"with {listed(open_)}."
+                f"{number_label(measure, metric)}: whether more than of nonmembers comes out, or as much within "
+                f"±{margin:g}, is open with {listed(open_)}."
             )
     return sentences
 

@@ -8,9 +8,9 @@ from typing import Any
 from byrote.report.accounts import accounts
 from byrote.report.curves import density, pooled_roc, spread_of_scores
 from byrote.report.findings import Configuration, Finding
-from byrote.report.formats import measure, rate, with_limits
+from byrote.report.formats import rate, with_limits
 from byrote.report.limits import limit_traces, limits_of
-from byrote.report.measures import Attack, Utility
+from byrote.report.measures import Attack
 from byrote.report.palette import Style, styles
 from byrote.report.rows import Row
 from byrote.report.shadow_curve import lines_of
@@ -24,9 +24,7 @@ def pictures(summary: Summary) -> dict[str, list[Figure | None]]:
     """Each picture with one figure for each attack of the study; None where an attack has nothing to draw."""
     look = styles(summary.configurations)
     attacks = summary.results.evidence.attacks
-    utility = summary.utility
     return {
-        "frontier": [frontier(summary, attack, utility, look) if utility else None for attack in attacks],
         "epochs": [auc_per_epoch(summary, attack, look) for attack in attacks],
         "roc": [roc(summary, attack, look) for attack in attacks],
         "scores": [score_distributions(summary, attack, look) for attack in attacks],
@@ -39,68 +37,14 @@ def label_text(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def frontier(summary: Summary, attack: Attack, utility: Utility, look: dict[Configuration, Style]) -> Figure | None:
-    """Utility against leakage: a mark for each method at its last epoch, with a trail of the epochs before."""
-    traces: list[Figure] = []
-    for one in summary.tuned:
-        path = _path(summary, one, attack, utility)
-        if path:
-            traces += _trail(one, path, look[one.configuration])
-    if not traces:
-        return None
-    xs = [x for trace in traces for x in trace["x"]]
-    null, base = _null(summary, attack), summary.base
-    start = base.utility.get(utility) if base is not None else None
-    if base is not None and start is not None and start.value is not None and null is not None:
-        traces.append(marker_trace("untuned model", [start.value], [null], look[base.configuration], size=11) | {
-            "hovertemplate": f"untuned model<br>{label_text(utility.label)} {measure(start.value)}<extra></extra>",
-        })  # fmt: skip
-        xs.append(start.value)
-    wide = min(xs) > 0 and max(xs) / min(xs) > 4
-    layout = plain_layout(f"{utility.label} on test records ({utility.best})", f"AUC of {attack.label}", null)
-    layout["xaxis"] |= {"type": "log"} if wide else {}
-    return {"data": traces, "layout": layout}
-
-
-def _path(summary: Summary, one: Finding, attack: Attack, utility: Utility) -> list[tuple[str, Row, Row]]:
-    """(epoch in words, utility row, AUC row) of every epoch that has both."""
-    found = []
-    for epoch, _, words in _epochs(summary, one):
-        x = summary.index.get(one.configuration, epoch, utility, utility.metric)
-        y = summary.index.get(one.configuration, epoch, attack, "auc")
-        if x is not None and y is not None and x.value is not None and y.value is not None:
-            found.append((words, x, y))
-    return found
-
-
-def _trail(one: Finding, path: Sequence[tuple[str, Row, Row]], style: Style) -> list[Figure]:
-    name = label_text(one.configuration.label)
-    words, xs, ys = zip(*path, strict=True)
-    trail = {
-        "type": "scatter", "mode": "lines+markers", "x": [x.value for x in xs], "y": [y.value for y in ys],
-        "line": {"color": f"${style.colour}/0.45", "width": 1.5, "dash": style.dash},
-        "marker": {"color": f"${style.colour}/0.45", "size": 5, "symbol": "circle"},
-        "legendgroup": str(style.key), "text": words,
-        "hovertemplate": f"{name}, %{{text}}<br>{label_text(xs[0].metric)} %{{x:.4g}}, AUC %{{y:.3f}}<extra></extra>",
-    }  # fmt: skip
-    last = ys[-1]
-    mark = marker_trace(one.configuration.label, [xs[-1].value], [last.value], style, size=13)
-    mark |= {
-        "error_y": error_bars([last], style, width=5),
-        "hovertemplate": f"<b>{name}</b>, {words[-1]}<br>{label_text(xs[-1].metric)} {measure(xs[-1].value)}"
-        f"<br>AUC {with_limits(last.estimate)}<extra></extra>",
-    }
-    return [trail, mark]
-
-
 def auc_per_epoch(summary: Summary, attack: Attack, look: dict[Configuration, Style]) -> Figure | None:
     """AUC after every epoch, with intervals, beside the null."""
     traces = []
-    tuned = [one for one in summary.tuned if one.configuration.trained]
+    tuned = [one for one in summary.drawn_tuned if one.configuration.trained]
     for place, one in enumerate(tuned):
         found = [
             (at, words, summary.index.get(one.configuration, epoch, attack, "auc"))
-            for epoch, at, words in _epochs(summary, one)
+            for epoch, at, words in epochs_of(summary, one)
         ]
         known = [(at, words, row) for at, words, row in found if row is not None and row.value is not None]
         if not known:
@@ -119,8 +63,8 @@ def auc_per_epoch(summary: Summary, attack: Attack, look: dict[Configuration, St
         traces.append(trace)
     if not traces:
         return None
-    layout = plain_layout("epoch", f"AUC of {attack.label}", _null(summary, attack))
-    epochs = sorted({at for one in tuned for epoch, at, _ in _epochs(summary, one) if epoch is not None})
+    layout = plain_layout("epoch", f"AUC of {attack.label}", null_of(summary, attack))
+    epochs = sorted({at for one in tuned for epoch, at, _ in epochs_of(summary, one) if epoch is not None})
     if len(epochs) <= 20:
         layout["xaxis"] |= {"tickmode": "array", "tickvals": epochs}
     return {"data": traces, "layout": layout}
@@ -128,7 +72,7 @@ def auc_per_epoch(summary: Summary, attack: Attack, look: dict[Configuration, St
 
 def roc(summary: Summary, attack: Attack, look: dict[Configuration, Style]) -> Figure | None:
     """True- against false-positive rate on log axes at the last epoch, from the lowest FPR that is resolved."""
-    curves = [(one, pooled_roc(summary, one, attack)) for one in summary.findings]
+    curves = [(one, pooled_roc(summary, one, attack)) for one in summary.drawn]
     known = [(one, curve) for one, curve in curves if curve is not None]
     if not known:
         return None
@@ -162,7 +106,7 @@ def roc(summary: Summary, attack: Attack, look: dict[Configuration, Style]) -> F
 
 def score_distributions(summary: Summary, attack: Attack, look: dict[Configuration, Style]) -> Figure | None:
     """Smoothed scores of members (coloured) and nonmembers (grey) at the last epoch, a row for each method."""
-    found = [(one, spread_of_scores(summary, one, attack)) for one in summary.findings]
+    found = [(one, spread_of_scores(summary, one, attack)) for one in summary.drawn]
     known = [(one, spread) for one, spread in found if spread is not None]
     if not known:
         return None
@@ -211,7 +155,7 @@ def _filled(xs: list[float], ys: list[float], bottom: int, colour: str, hover: s
     ]  # fmt: skip
 
 
-def _epochs(summary: Summary, one: Finding) -> list[tuple[int | None, float, str]]:
+def epochs_of(summary: Summary, one: Finding) -> list[tuple[int | None, float, str]]:
     """(epoch of the rows, where it is drawn, in words): every epoch that all seeds reached, in order.
 
     Where seeds ended at different epochs, their own last ones (None) follow, at the mean of these.
@@ -229,13 +173,13 @@ def _epochs(summary: Summary, one: Finding) -> list[tuple[int | None, float, str
     return points
 
 
-def _null(summary: Summary, attack: Attack) -> float | None:
+def null_of(summary: Summary, attack: Attack) -> float | None:
     """The null that all methods share: stated, or measured on the base model."""
     nulls = [one.auc[attack].null_value for one in summary.tuned if attack in one.auc]
     return next((null for null in nulls if null is not None), None)
 
 
-def marker_trace(name: str, xs: Sequence[Any], ys: Sequence[Any], style: Style, size: int) -> Figure:
+def marker_trace(name: str, xs: Sequence[Any], ys: Sequence[Any], style: Style, size: float) -> Figure:
     colour = f"${style.colour}"
     return {
         "type": "scatter", "mode": "markers", "name": label_text(name), "legendgroup": str(style.key), "x": list(xs),

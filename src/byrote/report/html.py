@@ -1,7 +1,7 @@
 """The report as one HTML file that opens without a network: text, tables and pictures with plotly's script inside.
 
 The page forbids itself every connection (a content security policy), so that no reader's browser
-tells anyone that it was opened. Record texts are not in it.
+tells anyone that it was opened. Record texts are in it only where that was asked for.
 """
 
 from __future__ import annotations
@@ -19,24 +19,30 @@ from byrote.report.answer import answer, meanings
 from byrote.report.audited_epsilon import audited_epsilon_of
 from byrote.report.canary_exposure import canary_exposure_of
 from byrote.report.claims_section import claims_section
+from byrote.report.decision import decision_of
+from byrote.report.exposed import exposed_of
 from byrote.report.extraction import comes_out
 from byrote.report.figures import Figure, pictures
+from byrote.report.frontier import frontier_of
 from byrote.report.inner_curves import Curves, curves_of
 from byrote.report.limits import limit_of
 from byrote.report.pairwise import pairwise_of
 from byrote.report.palette import DARK, LIGHT, styles, variables
 from byrote.report.privacy import privacy_of
+from byrote.report.recommendation import recommendation, rule_of
 from byrote.report.results import Results
+from byrote.report.row_table import Rows
 from byrote.report.run_facts import RunFacts
 from byrote.report.shadow_curve import strength_of
 from byrote.report.summary import Summary
 from byrote.report.tables import (
     attack_rows,
-    columns,
     cost_lines,
+    leakage_columns,
     other_measures,
     side_by_side,
     summary_lines,
+    utility_columns,
     utility_lines,
     utility_notes,
 )
@@ -49,7 +55,6 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 TITLES = {
-    "frontier": "Utility against leakage",
     "epochs": "Leakage as training goes on",
     "roc": "How many members are found, and at what cost in false alarms",
     "scores": "What the attack sees",
@@ -57,13 +62,22 @@ TITLES = {
 }
 
 
-def report_html(results: Results) -> str:
-    """The whole page. Everything from the study is escaped; figures travel as JSON that cannot close its script."""
-    summary = Summary(results)
+def report_html(results: Results, show_text: bool = False) -> str:
+    """The whole page. Everything from the study is escaped; figures travel as JSON that cannot close its script.
+
+    `show_text` puts the texts of the most exposed records on it, where the last run kept them.
+    """
+    decision = decision_of(results)
+    summary = decision.summary
     figures, curves = pictures(summary), curves_of(results)
     look = styles(summary.configurations)
-    lines = summary_lines(summary)
     scale = scale_of(summary)
+    frontier, exposed, rows = (
+        frontier_of(decision, look),
+        exposed_of(summary, show_text=show_text),
+        Rows.of(results.rows),
+    )
+    drawn = figures | _drawn(curves) | ({"frontier": frontier.figures} if frontier is not None else {})
     return (
         environment()
         .get_template("report.html.j2")
@@ -71,11 +85,18 @@ def report_html(results: Results) -> str:
             summary=summary,
             manifest=results.manifest,
             results=results,
+            recommended=[bold(sentence) for sentence in recommendation(decision)],
+            rule=rule_of(decision),
+            undominated={one.configuration.label for one in decision.contest.undominated()},
+            frontier=frontier,
+            judged=summary.headline is not None,
             answer=[bold(sentence) for sentence in answer(summary)],
             claims=claims_section(results),
-            columns=columns(summary),
-            lines=[(line, whisker(summary, line.finding, scale)) for line in lines],
-            key=[(style.key, one.label, style) for one, style in look.items() if one.done],
+            columns=leakage_columns(summary) + utility_columns(summary),
+            lines=[(line, whisker(summary, line.finding, scale)) for line in summary_lines(summary)],
+            methods=[one.configuration.label for one in summary.findings],
+            key=[(look[of].key, of.label, look[of]) for of in (one.configuration for one in summary.drawn)],
+            left_out=_left_out(summary),
             marks={one.label: style.svg for one, style in look.items()},
             verdicts=meanings(summary),
             attack_rows=attack_rows(summary),
@@ -96,13 +117,22 @@ def report_html(results: Results) -> str:
             pictures={name: TITLES[name] for name, found in figures.items() if any(found)},
             curves=curves,
             chosen=_chosen(summary),
+            rows=rows,
+            exposed=exposed,
+            with_texts=exposed is not None and any(one.text is not None for one in exposed.records),
             facts=RunFacts.of(summary),
             light=variables(LIGHT),
             dark=variables(DARK),
-            figures=script_json({"light": LIGHT, "dark": DARK, "pictures": figures | _drawn(curves)}),
-            plotly=plotly_script() if curves.pictures or any(any(found) for found in figures.values()) else "",
+            figures=script_json({"light": LIGHT, "dark": DARK, "pictures": drawn}),
+            plotly=plotly_script() if any(any(found) for found in drawn.values()) else "",
         )
     )  # fmt: skip
+
+
+def _left_out(summary: Summary) -> str:
+    """Which methods pictures have no room for; empty where they show all."""
+    drawn, tuned = len(summary.drawn_tuned), len(summary.tuned)
+    return f"The first {drawn} of {tuned:,} methods are drawn; all are in the tables." if drawn < tuned else ""
 
 
 def bold(sentence: str) -> Markup:
@@ -148,10 +178,19 @@ def environment() -> Environment:
     """The pages' templates; everything is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    return Environment(
+    made = Environment(
         loader=PackageLoader("byrote.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.filters |= {"contents": contents, "script_json": script_json}
+    return made
+
+
+def contents(body: Markup) -> list[tuple[str, Markup]]:
+    """The sections of a page, each with the address of its title, as they stand in it."""
+    from markupsafe import Markup
+
+    return [(name, Markup(title)) for name, title in re.findall(r'<h2 id="([^"]+)">(.*?)</h2>', body, re.S)]

@@ -7,9 +7,11 @@ from collections.abc import Iterable, Sequence
 from byrote.report.answer import answer, meanings
 from byrote.report.audited_epsilon import audited_epsilon_of
 from byrote.report.canary_exposure import canary_exposure_of
+from byrote.report.decision import decision_of
 from byrote.report.extraction import comes_out
 from byrote.report.pairwise import pairwise_of
 from byrote.report.privacy import Privacy, PrivacyLine, privacy_of
+from byrote.report.recommendation import recommendation
 from byrote.report.results import Results
 from byrote.report.shadow_curve import strength_of
 from byrote.report.summary import Summary
@@ -17,11 +19,12 @@ from byrote.report.tables import (
     Column,
     Value,
     attack_rows,
-    columns,
     cost_lines,
+    leakage_columns,
     other_measures,
     side_by_side,
     summary_lines,
+    utility_columns,
     utility_lines,
     utility_notes,
 )
@@ -36,6 +39,7 @@ def report_markdown(results: Results, claims: Sequence[str] = ()) -> str:
     summary, manifest = Summary(results), results.manifest
     parts = [f"# {plain(manifest.name)}", f"*{plain(manifest.question)}*"]
     parts += [f"**{plain(banner)}**" for banner in (*results.contradictions, *results.broken_splits)]
+    parts += [escaped(line) for line in recommendation(decision_of(results))]
     parts += [escaped(line) for line in answer(summary)]
     parts += claims
     parts += ["## Methods side by side", _about(summary), _summary_table(summary), _verdicts(summary)]
@@ -131,15 +135,16 @@ def _about(summary: Summary) -> str:
 
 
 def _summary_table(summary: Summary) -> str:
+    judged = ["verdict"] if summary.headline is not None else []
     header, shown = (
-        ["method", "verdict", *heads_of(columns(summary)), "trainable", "training"],
+        ["method", *judged, *heads_of(leakage_columns(summary) + utility_columns(summary)), "trainable", "training"],
         len(side_by_side(summary)),
     )
     lines = [
         [
             line.label,
-            line.verdict,
-            *map(cell_words, (line.auc, line.tpr, *line.utility[:shown], line.parameters, line.training)),
+            *([line.verdict] if judged else []),
+            *map(cell_words, (*line.leakage, *line.utility[:shown], line.parameters, line.training)),
         ]
         for line in summary_lines(summary)
     ]
@@ -162,6 +167,8 @@ def _privacy(section: Privacy) -> list[str]:
 
 
 def _verdicts(summary: Summary) -> str:
+    if summary.headline is None:
+        return ""
     return "\n".join(f"- *{verdict}*: {meaning}." for verdict, meaning in meanings(summary).items())
 
 

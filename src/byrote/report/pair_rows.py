@@ -16,6 +16,8 @@ from byrote.statistics.interval import pool_over_seeds
 from byrote.store import canonical_json
 
 VERSUS, ADJUSTED = "auc-vs-", "holm-p-vs-"
+MOST = 32
+"""Methods of one level that are set against each other: of more, hardly a pair would outlast the correction."""
 
 
 class Pair(NamedTuple):
@@ -48,7 +50,9 @@ def levels_of(evidence: Evidence) -> list[list[Configuration]]:
 
 
 def pairs_of(level: Sequence[Configuration]) -> list[Pair]:
-    """Every two configurations of a level once."""
+    """Every two configurations of a level once; none where there are too many."""
+    if len(level) > MOST:
+        return []
     keys = [(one.method, without_privacy(one.settings), "none", None) for one in level]
     names = labels_of(keys)
     return [

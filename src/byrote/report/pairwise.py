@@ -9,7 +9,7 @@ from byrote.report.equivalence import would_show
 from byrote.report.findings import Configuration, Finding, too_few_seeds
 from byrote.report.formats import ABSENT, limits, listed, rate, signed, with_limits
 from byrote.report.measures import Attack
-from byrote.report.pair_rows import Pair, levels_of, pairs_of
+from byrote.report.pair_rows import MOST, Pair, levels_of, pairs_of
 from byrote.report.rows import Row
 from byrote.report.summary import Summary
 from byrote.report.tables import Column, Value
@@ -55,9 +55,12 @@ class Pairwise(NamedTuple):
 def pairwise_of(summary: Summary) -> Pairwise | None:
     """The section; None where no two methods can be compared."""
     attack, found = summary.headline, comparisons(summary)
-    if attack is None or not found:
-        return None
     margin, levels = summary.results.evidence.margin, levels_of(summary.results.evidence)
+    crowded = [one for one in levels if len(one) > MOST]
+    if attack is None or not (found or crowded):
+        return None
+    if not found:
+        return Pairwise(_too_many(crowded), [], [])
     about = (
         f"AUC of the {attack.label} attack at the last epoch: the method of the row less that of the column, on the "
         "same records. Brackets are 95% intervals. Lower and higher: p is at most "
@@ -72,7 +75,13 @@ def pairwise_of(summary: Summary) -> Pairwise | None:
         about += (
             " With one seed these are differences between the models trained here, and another training may differ."
         )
-    return Pairwise(about, [_level(one, found) for one in levels if len(one) > 1], _open(found, margin))
+    shown = [_level(one, found) for one in levels if 1 < len(one) <= MOST]
+    return Pairwise(" ".join([about, *([_too_many(crowded)] if crowded else [])]), shown, _open(found, margin))
+
+
+def _too_many(crowded: Sequence[Sequence[Configuration]]) -> str:
+    counts = listed([f"{len(one):,} methods {one[0].level or 'without privacy'}" for one in crowded])
+    return f"Not set against each other, since more than {MOST} are too many: {counts}."
 
 
 def _level(of: Sequence[Configuration], found: Sequence[Comparison]) -> Level:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SPLITS = "splits.parquet"
+TEXTS = "texts.json"
 COLUMNS = ("score_id", "group", "slice", "record_id", "copies")
 LEDGER = "ledger.json"
 EXTRACTION = "extraction"
@@ -163,6 +164,14 @@ def read_splits(folder: Path) -> dict[int, dict[str, Part]]:
     return {
         seed: {split: Part(*map(tuple, columns)) for split, columns in parts.items()} for seed, parts in lists.items()
     }
+
+
+def read_texts(folder: Path) -> dict[str, str]:
+    """The texts by record that the last run was asked to keep; none where there are none, or they cannot be read."""
+    try:
+        return dict(json.loads((folder / TEXTS).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
 
 
 def read_pieces(run: RunFolder) -> Pieces:

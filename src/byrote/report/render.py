@@ -52,7 +52,9 @@ def formats_named(words: list[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def rendered(results: Results | VariedResults, name: str) -> str:
-    """The results in one of `FORMS`."""
+def rendered(results: Results | VariedResults, name: str, show_text: bool = False) -> str:
+    """The results in one of `FORMS`; `show_text` puts the texts of records that were kept for it on the page."""
     form = FORMS[name]
+    if show_text and name == "html" and isinstance(results, Results):
+        return report_html(results, show_text)
     return form.varied(results) if isinstance(results, VariedResults) else form.plain(results)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -15,6 +17,9 @@ from byrote.report.pieces import Part, Pieces
 from byrote.report.summary import Summary
 from byrote.store import Cell, canonical_json
 from byrote.types import family_of
+
+MOST_RUNS = 200
+"""Runs that the page lists: of thousands, study.json has the rest."""
 
 
 class RunLine(NamedTuple):
@@ -53,13 +58,18 @@ class RunFacts:
     failed: list[tuple[str, str]]
     several_privacies: bool
     any_tried: bool
+    more_runs: int
+    """Runs beyond those in the table."""
+    how: str
+    command: str
 
     @classmethod
     def of(cls, summary: Summary) -> RunFacts:
         import yaml
 
         manifest, evidence = summary.results.manifest, summary.results.evidence
-        runs = [_run_line(cell, evidence.pieces.get(cell.run_id)) for cell in manifest.cells]
+        runs = [_run_line(cell, evidence.pieces.get(cell.run_id)) for cell in manifest.cells[:MOST_RUNS]]
+        how, command = _again(evidence)
         return cls(
             runs=runs,
             splits=[
@@ -67,12 +77,32 @@ class RunFacts:
                                        ("member", "nonmember", "validation", "test")))
                 for seed in sorted(evidence.splits)
             ],
-            environment=[("byrote", manifest.byrote), *_environment(evidence)],
+            environment=[("byrote", manifest.byrote), *environment_of([evidence])],
             study=yaml.safe_dump(manifest.study, sort_keys=False, allow_unicode=True, width=100),
             failed=[(cell_label(cell), cell.error or "no reason was recorded") for cell in summary.results.failed],
             several_privacies=len({cell.privacy for cell in manifest.cells}) > 1,
             any_tried=any(run.tried for run in runs),
+            more_runs=len(manifest.cells) - len(runs),
+            how=how,
+            command=command,
         )  # fmt: skip
+
+
+def _again(evidence: Evidence) -> tuple[str, str]:
+    """How to get the same again, and the command."""
+    manifest = evidence.manifest
+    if not evidence.audited:
+        how = (
+            "Save the resolved study below as study.yaml, install the versions listed, and run this. What is not "
+            "private comes out the same on the same device; private noise is never repeated."
+        )
+        return how, f"byrote run study.yaml --out {shlex.quote(manifest.name)}"
+    method: dict[str, Any] = next((one for one in manifest.study.get("methods", []) if one.get("name") == "tuned"), {})
+    members, _, nonmembers = manifest.data.partition(" and ")
+    given = {"model": method.get("model"), "adapter": method.get("adapter"), "members": members}
+    given |= {"nonmembers": nonmembers} if nonmembers else {}
+    words = [f"--{name} {shlex.quote(str(value))}" for name, value in given.items() if value]
+    return "With the same model, files and versions (more options as given then):", f"byrote audit {' '.join(words)}"
 
 
 def _size(part: Part) -> str:
@@ -102,13 +132,22 @@ def _trial(learning_rate: float, loss: float | None, error: str) -> str:
     return f"{learning_rate:g} → {measure(loss) if loss is None else f'{loss:.3f}'}{f' ({error})' if error else ''}"
 
 
-def _environment(evidence: Evidence) -> list[tuple[str, str]]:
+def environment_of(studies: Sequence[Evidence]) -> list[tuple[str, str]]:
     """What the runs say of where they ran, by name; where they differ, how many runs say each."""
     found: dict[str, Counter[str]] = {}
-    for cell in evidence.runs():
-        for name, value in evidence.pieces[cell.run_id].environment.items():
+    runs = {cell.run_id: evidence.pieces[cell.run_id] for evidence in studies for cell in evidence.runs()}
+    for pieces in runs.values():
+        for name, value in _with_state(pieces.environment).items():
             found.setdefault(name, Counter())[_words(value)] += 1
     return [(name, _counted(values)) for name, values in found.items()]
+
+
+def _with_state(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """The commit together with whether anything was changed since."""
+    found = {name: value for name, value in environment.items() if name != "dirty"}
+    if found.get("commit") and environment.get("dirty") is not None:
+        found["commit"] = f"{found['commit']}, {'with changes of its own' if environment['dirty'] else 'unchanged'}"
+    return found
 
 
 def _counted(values: Counter[str]) -> str:

@@ -10,6 +10,9 @@ from byrote.report.measures import Attack, Utility, headline
 from byrote.report.results import Results
 from byrote.report.rows import Row
 
+MOST_DRAWN = 24
+"""Methods in one picture: of more, none can be told from another."""
+
 
 @dataclass(frozen=True, eq=False)
 class Summary:
@@ -39,6 +42,15 @@ class Summary:
         return [one for one in self.findings if one.configuration.method != "none"]
 
     @property
+    def drawn(self) -> list[Finding]:
+        """What pictures have room for: the first `MOST_DRAWN` methods and the untuned model."""
+        return self.findings[: MOST_DRAWN + (self.base is not None)]
+
+    @property
+    def drawn_tuned(self) -> list[Finding]:
+        return self.tuned[:MOST_DRAWN]
+
+    @property
     def failed(self) -> list[Configuration]:
         """Configurations of which no run ended well."""
         return [one for one in self.configurations if not one.done]
@@ -50,6 +62,11 @@ class Summary:
     @property
     def utility(self) -> Utility | None:
         return next(iter(self.results.evidence.utilities), None)
+
+    @property
+    def chosen_by(self) -> Utility | None:
+        """The first utility measure of which more is better, or less: methods cannot be chosen by another."""
+        return next((one for one in self.results.evidence.utilities if one.higher_is_better is not None), None)
 
     def of_the_records(self, utility: Utility) -> Row | None:
         """The number of the test records' own text; None for a measure without such a thing."""

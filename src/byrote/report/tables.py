@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from byrote.report.extraction_numbers import beyond, number_label, numbers_of
 from byrote.report.findings import Finding
 from byrote.report.formats import ABSENT, count, limits, measure, percent, rate, seconds, signed, size, with_limits
-from byrote.report.measures import Utility
+from byrote.report.measures import Extraction, Utility
 from byrote.report.rows import BALANCED, PARTIAL, PARTIAL_FPR, RATES, Row
+from byrote.report.sliced import SlicedIndex
 from byrote.report.summary import Summary
 
 FEW_UTILITIES = 2
@@ -41,7 +43,8 @@ class Line(NamedTuple):
     utility: list[Value]
     auc: Value
     null: float | None
-    tpr: Value
+    leakage: list[Value]
+    """What the columns of leakage hold."""
     parameters: Value
     training: Value
     verdict: str
@@ -50,7 +53,7 @@ class Line(NamedTuple):
 
 def summary_lines(summary: Summary) -> list[Line]:
     """The base model, every method, and last those that failed."""
-    utilities = summary.results.evidence.utilities
+    utilities, index, out = summary.results.evidence.utilities, SlicedIndex(summary, "extraction"), numbers_out(summary)
     lines = [
         Line(
             label=one.configuration.label,
@@ -58,7 +61,9 @@ def summary_lines(summary: Summary) -> list[Line]:
             utility=[_utility(one.utility.get(utility)) for utility in utilities],
             auc=_auc(summary, one),
             null=_null_of(summary, one),
-            tpr=_tpr(summary, one),
+            leakage=[_auc(summary, one), _tpr(summary, one)]
+            if summary.headline is not None
+            else [difference_value(beyond(index, one, *number)) for number in out],
             parameters=_parameters(one),
             training=Value(_training(one)),
             verdict=ABSENT if one.configuration.method == "none" else summary.verdict(one),
@@ -67,13 +72,24 @@ def summary_lines(summary: Summary) -> list[Line]:
         for one in summary.findings
     ]
     nothing = Value(ABSENT)
+    empty = [nothing] * len(leakage_columns(summary))
     failed = [
-        Line(
-            one.label, one.family, [nothing] * len(utilities), nothing, None, nothing, nothing, nothing, "failed", None
-        )
+        Line(one.label, one.family, [nothing] * len(utilities), nothing, None, empty, nothing, nothing, "failed", None)
         for one in summary.failed
     ]
     return lines + failed
+
+
+def difference_value(row: Row | None) -> Value:
+    """A difference with its interval, or why there is none."""
+    if row is None or row.value is None:
+        return Value(ABSENT, (row.reason,) if row is not None and row.reason else ())
+    return Value(signed(row.value), tuple(filter(None, [limits(row.estimate, signed)])))
+
+
+def numbers_out(summary: Summary) -> list[tuple[Extraction, str]]:
+    """The numbers of what comes out that the summary table has room for, where no membership attack was made."""
+    return numbers_of(summary.results.evidence.extractions)[:FEW_UTILITIES] if summary.headline is None else []
 
 
 def auc_value(row: Row | None, lift: Row | None = None, *, with_null: bool = False) -> Value:
@@ -89,11 +105,23 @@ def auc_value(row: Row | None, lift: Row | None = None, *, with_null: bool = Fal
 
 
 def columns(summary: Summary) -> list[Column]:
-    """The heads of the columns of numbers in the summary table: leakage, then utility."""
-    auc = f"AUC of {summary.headline.label}" if summary.headline else "AUC"
+    """The heads of the columns of numbers in the summary table of membership: AUC, TPR, then utility."""
     tpr = "TPR" if summary.tpr_rate is None else f"TPR at {percent(summary.tpr_rate)} FPR"
-    heads = [Column(auc, _null(_common_null(summary))), Column(tpr, _null(_common_tpr_null(summary)))]
-    return heads + [Column(utility.label, utility.best) for utility in side_by_side(summary)]
+    auc = f"AUC of {summary.headline.label}" if summary.headline else "AUC"
+    leakage = [Column(auc, _null(_common_null(summary))), Column(tpr, _null(_common_tpr_null(summary)))]
+    return leakage + utility_columns(summary)
+
+
+def leakage_columns(summary: Summary) -> list[Column]:
+    """Those of leakage: AUC and TPR, or where no membership attack was made what comes out."""
+    if summary.headline is not None:
+        return columns(summary)[:2]
+    return [Column(number_label(*number), "members less nonmembers") for number in numbers_out(summary)]
+
+
+def utility_columns(summary: Summary) -> list[Column]:
+    """The heads of those of utility alone."""
+    return [Column(utility.label, utility.best) for utility in side_by_side(summary)]
 
 
 def side_by_side(summary: Summary) -> Sequence[Utility]:

@@ -67,14 +67,7 @@ def excess_sentences(summary: Summary) -> list[str]:
     measure = next((one for one in summary.results.evidence.poisonings if one.is_share), None)
     if measure is None or not _counts(summary):
         return []
-    index = SlicedIndex(summary, "poisoning")
-    above = []
-    for one in summary.tuned:
-        row, beyond = (
-            index.get(one, measure, f"{measure.metric}-{what}", MISLABELLED) for what in ("vs-left-out", BEYOND_CONTROL)
-        )
-        if row is not None and beyond is not None and (row.low or 0.0) > 0 and (beyond.low or 0.0) > 0:
-            above.append((one, row))
+    index, above = SlicedIndex(summary, "poisoning"), learned_wrong_labels(summary)
     sentences = []
     if above:
         each = [f"**{one.configuration.label}** (excess {with_limits(row.estimate, signed)})" for one, row in above]
@@ -90,6 +83,21 @@ def excess_sentences(summary: Summary) -> list[str]:
     if lower:
         sentences.append(f"Privacy lowers the excess of wrong labels for {listed(lower)}.")
     return sentences
+
+
+def learned_wrong_labels(summary: Summary) -> list[tuple[Finding, Row]]:
+    """The methods that are shown to have learned wrong labels by rote, each with its excess."""
+    measure = next((one for one in summary.results.evidence.poisonings if one.is_share), None)
+    if measure is None or not _counts(summary):
+        return []
+    index, found = SlicedIndex(summary, "poisoning"), []
+    for one in summary.tuned:
+        row, beyond = (
+            index.get(one, measure, f"{measure.metric}-{what}", MISLABELLED) for what in ("vs-left-out", BEYOND_CONTROL)
+        )
+        if row is not None and beyond is not None and (row.low or 0.0) > 0 and (beyond.low or 0.0) > 0:
+            found.append((one, row))
+    return found
 
 
 def _columns(measure: Poisoning) -> list[Column]:

@@ -23,7 +23,6 @@ from byrote.runner.context import Given
 from byrote.runner.progress import Progress
 from byrote.runner.study import StudyRun, default_folder
 from byrote.store import Store
-from byrote.study import Study
 from byrote.study.model import ATTACKS
 from byrote.study.reading import study_from
 from byrote.types import ByroteError, StudyError
@@ -102,6 +101,7 @@ def audit_files(
     out: Path | None,
     store: Path | None,
     progress: Progress,
+    show_text: bool = False,
 ) -> tuple[Results, Path]:
     """The audit that the command line asks for, and where its results are.
 
@@ -115,7 +115,7 @@ def audit_files(
         parts = from_files(sources, columns, on_bad_rows)
         source = " and ".join(sources[part] for part in ("members", "nonmembers"))
     place = out if out is not None else default_folder(f"audit-{Path(choice.tuned.reference).name}")
-    return do_audit(choice, parts, columns, source, place, store, settings, progress), place
+    return do_audit(choice, parts, columns, source, place, store, settings, progress, show_text), place
 
 
 def _parts(given: Mapping[str, Texts], columns: Columns, on_bad_rows: str) -> dict[str, Loaded]:
@@ -149,6 +149,7 @@ def do_audit(
     store: str | Path | None,
     settings: Mapping[str, Any],
     progress: Progress | None,
+    show_text: bool = False,
 ) -> Results:
     """Score, attack and report one tuned model. Raises ByroteError where it cannot be scored."""
     data, splits = told(parts)
@@ -177,15 +178,11 @@ def do_audit(
         "the audit",
     )
     given = Given(choice.tuned, data, splits, choice.base, (*choice.notes, *said))
-    results = _run(study, out, store, given, progress or Progress())
+    place = Store(Path(store) if store is not None else out / "runs")
+    results = StudyRun(study, Path(), out, place, progress or Progress(), given).do(show_text=show_text)
     if results.failed:
         raise ByroteError(results.failed[0].error)
     return results
-
-
-def _run(study: Study, out: Path, store: str | Path | None, given: Given, progress: Progress) -> Results:
-    place = Store(Path(store) if store is not None else out / "runs")
-    return StudyRun(study, Path(), out, place, progress, given).do()
 
 
 def _compares(attack: Component) -> bool:

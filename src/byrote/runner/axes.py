@@ -8,8 +8,8 @@ from pathlib import Path
 from byrote._version import __version__
 from byrote.objectives.batching import out_of_memory
 from byrote.report.axes import POINTS, AxesManifest, AxisEntry, PointEntry, PointResults, VariedResults
-from byrote.report.axes_page import write_axes_report
 from byrote.report.results import Results
+from byrote.report.write import write_report
 from byrote.runner.plan import expectation_of_points
 from byrote.runner.progress import Progress
 from byrote.runner.study import ERRORS, StudyRun
@@ -51,7 +51,7 @@ class PointProgress(Progress):
 
 
 def run_points(
-    varied: VariedStudy, folder: Path, out: Path, store: Store, progress: Progress, jobs: int
+    varied: VariedStudy, folder: Path, out: Path, store: Store, progress: Progress, jobs: int, show_text: bool
 ) -> VariedResults:
     """Every point as an ordinary study in a folder of its own; one that fails does not cost the others."""
     sweep(out)
@@ -77,7 +77,7 @@ def run_points(
     for number, (point, entry) in enumerate(zip(varied.points, manifest.points, strict=True)):
         progress.check()
         told = PointProgress(progress, point.label, sum(sizes[:number]), sum(sizes))
-        result = _run_point(point, folder, out, entry, store, told, jobs)
+        result = _run_point(point, folder, out, entry, store, told, jobs, show_text)
         if isinstance(result, str):
             entry.error = result
             told.say(f"failed: {result}")
@@ -85,16 +85,23 @@ def run_points(
         found.append(PointResults(entry, *((None, result) if isinstance(result, str) else (result,))))
     progress.finish()
     results = VariedResults(manifest, tuple(found))
-    write_axes_report(results, out)
+    write_report(results, out)
     return results
 
 
 def _run_point(
-    point: Point, folder: Path, out: Path, entry: PointEntry, store: Store, progress: Progress, jobs: int
+    point: Point,
+    folder: Path,
+    out: Path,
+    entry: PointEntry,
+    store: Store,
+    progress: Progress,
+    jobs: int,
+    show_text: bool,
 ) -> Results | str:
     """The results of a point, or why there are none."""
     try:
-        return StudyRun(point.study, folder, out / entry.folder, store, progress).do(jobs)
+        return StudyRun(point.study, folder, out / entry.folder, store, progress).do(jobs, show_text)
     except ByroteError as error:
         return str(error)
     except Exception as error:

@@ -15,6 +15,7 @@ from byrote.methods.base import Method
 from byrote.objectives.batching import out_of_memory
 from byrote.registry import Component
 from byrote.report.axes import AXES, VariedResults
+from byrote.report.exposed import keep_texts
 from byrote.report.results import Results
 from byrote.report.write import write_report
 from byrote.runner import tables
@@ -54,15 +55,16 @@ def run(
     settings: Sequence[str] = (),
     progress: Progress | None = None,
     jobs: int = 1,
+    show_text: bool = False,
 ) -> Results | VariedResults:
     """Do what a study asks and return its results: what `byrote run` does.
 
-    `study` is a file, the name of a shipped study, or a Study (whose paths are then relative to the
-    working folder). `out` takes the report and the tables (default: byrote-results/NAME), `store` the
-    runs (default: `out`/runs). `settings` are "key=value" overrides. Work that is in the store already
-    is not done again. A cell that fails is recorded and the others go on; `results.failed`
-    has the errors. `jobs` processes train cells at the same time, each with its share of the threads.
-    A study that varies something gives the results of all its points. Raises StudyError where the study cannot be run.
+    `study` is a file, the name of a shipped study, or a Study (whose paths are then relative to the working folder).
+    `out` takes the report and the tables (default: byrote-results/NAME), `store` the runs (default: `out`/runs).
+    `settings` are "key=value" overrides. Work that is in the store already is not done again. A cell that fails is
+    recorded and the others go on; `results.failed` has the errors. `show_text` keeps the texts of the most exposed
+    records for the report, which is else without any. `jobs` processes train cells at the same time, each with its
+    share of the threads. A study that varies something gives the results of all its points. Raises StudyError.
     """
     from byrote.runner.axes import run_points
     from byrote.runner.tracking import check, report_to
@@ -78,11 +80,11 @@ def run(
     runs, progress = Store(Path(store) if store is not None else place / "runs"), progress or Progress()
     with share_of_threads(jobs):
         if isinstance(study, VariedStudy):
-            results: Results | VariedResults = run_points(study, folder, place, runs, progress, jobs)
+            results: Results | VariedResults = run_points(study, folder, place, runs, progress, jobs, show_text)
         else:
             if (place / AXES).is_file():  # of an earlier study in this folder, which varied something
                 (place / AXES).unlink()
-            results = StudyRun(study, folder, place, runs, progress).do(jobs)
+            results = StudyRun(study, folder, place, runs, progress).do(jobs, show_text)
     report_to(trackers, results, place, progress)
     return results
 
@@ -104,7 +106,7 @@ class StudyRun:
         self.beside_others = False
         """Whether a cell of which another process holds a run is no failure, because it is done again later."""
 
-    def do(self, jobs: int = 1) -> Results:
+    def do(self, jobs: int = 1, show_text: bool = False) -> Results:
         """Every cell, then the report."""
         from byrote.runner.plan import expectation
 
@@ -126,7 +128,9 @@ class StudyRun:
         if not self.worked and all(cell.status == "done" for cell in self.cells):
             progress.say("Everything was in the store already: nothing was trained and nothing scored.")
         results = Results.read(self.out)
-        write_report(results, self.out)
+        texts = ((one.id, one.text) for part in splits.values() for one in part.members) if show_text else None
+        keep_texts(results, self.out, texts)
+        write_report(results, self.out, show_text)
         return results
 
     def _all_cells(self, splits: dict[int, Splits], answered: dict[int, Cell]) -> None:
@@ -368,7 +372,7 @@ class StudyRun:
             data_description=context.data.description,
             data_licence=context.data.licence,
             study=study.model_dump(mode="json"),
-            runs=self._relative_store(),
+            runs=os.path.relpath(context.store.root.resolve(), self.out.resolve()),
             attacks=[as_spec(attack) for attack in study.attacks],
             controls=[as_spec(attack) for attack in self.controls],
             utility=[as_spec(measure) for measure in study.utility],
@@ -389,9 +393,6 @@ class StudyRun:
         if self.study.trust_remote_code:
             warnings.append("The model's repository was allowed to run its own code (trust_remote_code).")
         return warnings + list(self.context.given.notes if self.context.given is not None else ())
-
-    def _relative_store(self) -> str:
-        return os.path.relpath(self.context.store.root.resolve(), self.out.resolve())
 
 
 def _sizes(splits: Splits) -> dict[str, int]:

@@ -91,7 +91,8 @@ def size_beyond(estimate: Estimate, has: int | None = None, level: float = 0.95)
     if distance == 0.0:
         return None
     if estimate.interval != SPREAD_OF_SEEDS:
-        return max(size, math.floor(size * (half / distance) ** 2) + 1)
+        wanted = max(size, math.floor(size * (half / distance) ** 2) + 1)
+        return None if estimate.interval in OVER_SEEDS and wanted > MANY else wanted
     spread = half * math.sqrt(size) / t_quantile(level, size - 1)
     while t_quantile(level, size - 1) * spread / math.sqrt(size) >= distance:
         size += 1

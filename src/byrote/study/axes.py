@@ -32,6 +32,7 @@ NOT_VARIED = {
     "question": "a study has one question",
     "seeds": "give them as a list: seeds: [0, 1, 2]",
     "methods": "give them as a list, or vary a field of theirs, as in method.r",
+    "claims": "they are about all points together",
     "report_to": "give the trackers as a list: report_to: [mlflow, tensorboard]",
     "privacy": "give the levels as a list: privacy: [none, {epsilon: 8}]",
 }
@@ -108,7 +109,7 @@ def single_points(raw: Raw, at: Place) -> list[Raw]:
             f"{{model: builtin:tiny-16m, epochs: 2}}; got {listed!r}"
         )
     for path in (str(path) for point in listed for path in point):
-        named = path in ("name", "question", "report_to") or path.startswith(METHOD)
+        named = path in ("name", "question", "claims", "report_to") or path.startswith(METHOD)
         if named or (path not in NOT_VARIED and (problem := _cannot_vary(raw, path))):
             why = f"{path} cannot stand in a single point" if named else problem
             raise StudyError(f"{place}: vary.{POINTS}: {why}")
@@ -249,11 +250,23 @@ def _single(fixed: Raw, axes: Sequence[Axis], point: Raw, at: Place) -> Combinat
 
 def _own_value(fixed: Raw, axis: Axis) -> tuple[Any, str] | None:
     """The value of the axis that the study itself has outside `vary`, with its label."""
+    own = _written(fixed, axis.path)
     for value, label in zip(axis.values, axis.labels, strict=True):
-        own = fixed.get(axis.path)
         if own == value or (axis.path == "data" and isinstance(own, Mapping) and value.items() <= own.items()):
             return value, label
     return None
+
+
+def _written(raw: Raw, path: str) -> Any:
+    """What the study has for a field that can be varied; None where it says nothing."""
+    key, _, rest = path.partition(".")
+    if key in ROOMS and rest:
+        name, _, field = rest.partition(".")
+        return next((spec.get(field) for spec in _specs(raw, key) if spec.get("name") == name), None)
+    if key == "data" and rest:
+        data = raw.get("data")
+        return data.get(rest) if isinstance(data, Mapping) else None
+    return raw.get(key)
 
 
 def _multiplied(raw: Raw, axis: Axis, at: Place) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -13,7 +14,7 @@ FAMILIES = ("parameter", "prompt")
 PLACED = {"membership": "attacks", "extraction": "attacks", "poisoning": "attacks", "utility": "utility"}
 """Kinds whose names a study lists, and where; the others are there in every study."""
 
-
+METHOD = "method."
 EXPOSURE = ("extraction", "exposure")
 """What the report itself makes of planted canaries; no attack of the study's list stands for it."""
 
@@ -74,17 +75,22 @@ def _kind(component: Component, given: str) -> str:
 
 
 def _of_selectors(claim: Claim, studies: Sequence[Asked], axes: Sequence[Varied]) -> str:
-    varied = {axis.path: axis for axis in axes}
+    # A varied field of methods multiplies them: a selector names it as a field, like any other.
+    varied = {axis.path: axis for axis in axes if not axis.path.startswith(METHOD)}
     methods = {method.name: type(method) for study in studies for method in study.methods}
-    fields = {field for method in methods.values() for field in method.model_fields}
+    fields = _values_of_fields(studies)
     levels = ["private", *dict.fromkeys(label_of(level) for study in studies for level in study.privacy)]
     known: dict[str, list[str]] = {"method": list(methods), "family": list(FAMILIES), "privacy": levels}
     for where, selector in claim.selectors():
         for key, wanted in selector.items():
             if key not in OWN_KEYS and key not in varied and key not in fields:
-                words = f"{nearest(key, [*OWN_KEYS, *varied, *fields])} A selector names {', '.join(OWN_KEYS)}"
+                field = key.removeprefix(METHOD)
+                near = f" Write {field}." if field in fields else nearest(key, [*OWN_KEYS, *varied, *fields])
+                words = f"{near} A selector names {', '.join(OWN_KEYS)}"
                 return f"{where}: unknown key {key!r}.{words}, a field of a method, or what the study varies."
             for value in values_of(wanted):
+                if key in fields and key not in varied and _plain(value) not in fields[key]:
+                    return f"{where}: {key}: no method has {value!r}.{nearest(str(value), fields[key])}"
                 if key in varied and not any(
                     is_value(value, *each) for each in zip(varied[key].values, varied[key].labels, strict=True)
                 ):
@@ -92,6 +98,21 @@ def _of_selectors(claim: Claim, studies: Sequence[Asked], axes: Sequence[Varied]
                 if key in known and _spelt(value) not in known[key]:
                     return f"{where}: {key}: the study has no {value!r}.{nearest(str(value), known[key])}"
     return ""
+
+
+def _values_of_fields(studies: Sequence[Asked]) -> dict[str, list[str]]:
+    """Every field of the study's methods with the values that it has among them, as JSON."""
+    found: dict[str, list[str]] = {}
+    for method in (method for study in studies for method in study.methods):
+        for field, value in method.model_dump(mode="json").items():
+            found.setdefault(field, []).append(_plain(value))
+    return {field: list(dict.fromkeys(values)) for field, values in found.items()}
+
+
+def _plain(value: Any) -> str:
+    """A value that compares: 8 is 8.0."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return json.dumps(float(value) if number else value, sort_keys=True, default=str)
 
 
 def _spelt(value: Any) -> str:

@@ -141,20 +141,25 @@ def varied_from(raw: Mapping[str, Any], where: str, text: str = "", assigned: Se
     studies = _checked_points(found, lambda filled: study_from(filled, where, text, assigned, paths))
     alike: dict[str, str] = {}
     for point, study in zip(found, studies, strict=True):
-        if (other := alike.setdefault(study.model_dump_json(), point.label)) != point.label:
-            raise StudyError(f"{at([VARY])}: vary: {other} and {point.label} are the same study")
+        if (same := study.model_dump_json()) in alike:
+            raise StudyError(f"{at([VARY])}: vary: {alike[same]} and {point.label} are the same study")
+        if point.label in alike.values():
+            raise StudyError(f"{at([VARY])}: vary: two points are called {point.label}: spell their values alike")
+        alike[same] = point.label
     points = [
         Point(
             point.values, point.words, folder, study.model_copy(update={"name": _point_name(study.name, point.label)})
         )
         for point, folder, study in zip(found, folders_of(found), studies, strict=True)
     ]
-    claims = _claims(claimed, studies, axes, at)
+    claims = _claims(claimed, studies, axes, at, assigned)
     return VariedStudy(studies[0].name, studies[0].question, tuple(axes), tuple(points), tuple(claims))
 
 
-def _claims(raw: Any, studies: Sequence[Study], axes: Sequence[Axis], at: Place) -> list[Claim]:
-    """What a study that varies something claims of its points together."""
+def _claims(
+    raw: Any, studies: Sequence[Study], axes: Sequence[Axis], at: Place, assigned: Sequence[str]
+) -> list[Claim]:
+    """What a study claims of all its points together, less what --set took away from it."""
     try:
         claims = TypeAdapter(list[Claim]).validate_python(raw)
     except ValidationError as error:
@@ -165,6 +170,8 @@ def _claims(raw: Any, studies: Sequence[Study], axes: Sequence[Axis], at: Place)
             raise StudyError(f"{at(path)}: {'.'.join(map(str, path[:-1]))}: {said}") from None
         raise StudyError(f"{at(path)}: {'.'.join(map(str, path))}: {_in_words([problem])}") from None
     asked = [Asked(study.methods, study.attacks, study.utility, study.privacy) for study in studies]
+    if assigned and not any(_inside(name, "claims") for name in assigned):
+        claims = [claim for claim in claims if problem_with([claim], asked, axes) is None]
     if found := problem_with(claims, asked, axes):
         raise StudyError(f"{at(['claims', found[0]])}: claims: {found[1]}")
     return claims
@@ -302,5 +309,15 @@ def load(reference: str | Path, assignments: Sequence[str] = ()) -> tuple[Study 
     changed = override(read_yaml(text, str(path)), assignments)
     assigned = [assignment.partition("=")[0] for assignment in assignments]
     varied = varied_from(changed, str(path), text, assigned)
-    alone = {key: value for key, value in changed.items() if key != VARY}
-    return varied or study_from(alone, str(path), text, assigned), path.resolve().parent
+    return varied or _alone(changed, str(path), text, assigned), path.resolve().parent
+
+
+def _alone(raw: Mapping[str, Any], where: str, text: str, assigned: Sequence[str]) -> Study:
+    """A study that varies nothing, with its claims."""
+
+    def at(path: Sequence[str | int]) -> str:
+        return _place(where, text, path, assigned)
+
+    alone = {key: value for key, value in raw.items() if key not in (VARY, "claims")}
+    study = study_from(alone, where, text, assigned)
+    return study.model_copy(update={"claims": _claims(raw.get("claims") or [], [study], [], at, assigned)})

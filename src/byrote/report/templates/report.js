@@ -57,8 +57,12 @@
 
   for (const choice of choices)
     choice.addEventListener("change", () => {
-      for (const other of choices)
-        if (other.dataset.together === choice.dataset.together) other.selectedIndex = choice.selectedIndex;
+      const is = (option) => option.dataset.is || option.text;
+      for (const other of choices) {
+        if (other.dataset.together !== choice.dataset.together) continue;
+        const same = [...other.options].findIndex((option) => is(option) === is(choice.selectedOptions[0]));
+        if (same >= 0) other.selectedIndex = same;
+      }
       drawAll();
     });
 
