@@ -162,6 +162,9 @@ def test_coins_are_fair_and_independent() -> None:
         assert len(made.members) + len(made.nonmembers) == 20
         assert {record.slice for record in (*made.members, *made.nonmembers)} == {"coin-flip:random-token"}
         assert all(record.copies == 1 for record in made.members)
+        again = plant.model_copy(update={"copies": 3}).made(few_splits(), np.random.default_rng(seed), Fake())
+        assert [replace(one, copies=1) for one in again.members] == list(made.members), "copies move no coin"
+        assert {record.copies for record in again.members} <= {3} and again.nonmembers == made.nonmembers
         for record in made.members:
             flips[seed, int(record.id.rpartition(":")[2])] = 1
     assert abs(flips.mean() - 0.5) < 4 * 0.5 / np.sqrt(flips.size)

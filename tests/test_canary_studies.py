@@ -11,6 +11,7 @@ import pytest
 
 from byrote.attacks.extraction.base import measure_all
 from byrote.report.accounts import accounts
+from byrote.report.epsilon_rows import GROUP
 from byrote.report.results import Results
 from byrote.runner import tables
 from byrote.runner.context import Context
@@ -129,6 +130,24 @@ def test_private_training_declares_half_of_the_coins(
     assert cell.delta == ledger.delta == pytest.approx(ledger.units**-1.1)
     (account,) = accounts(results.evidence)
     assert account.copies == 1  # its limit is for the data's own records, and no canary is among these
+
+
+def test_coins_of_several_copies_are_held_against_a_group(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_out_what_is_slow(monkeypatch)
+    flips = {"name": "coin-flips", "canaries": 31, "tokens": 5}
+    changes: dict[str, Any] = {"data": {"validation": 20, "test": 20}, "privacy": {"noise_multiplier": 2.0}}
+    once, twice = (study_of(folder, plants=[flips | copies], **changes) for copies in ({"copies": 1}, {"copies": 2}))
+    assert once == study_of(folder, plants=[flips], **changes), "and so are its runs"
+    assert "copies" not in once.model_dump(mode="json")["plants"][0]
+    results = run(twice, tmp_path)
+    assert not results.failed
+    ledger = next(pieces.ledger for pieces in results.evidence.pieces.values() if pieces.ledger is not None)
+    assert ledger.units == 10 + 31, "of the declared half, each twice"
+    (group,) = [row for row in results.rows if row.metric == GROUP]
+    assert group.slice == "coin-flip:random-token" and (group.n == 2 or group.reason)
+    assert group.value is None or group.value > ledger.epsilon
 
 
 def test_canaries_of_completions(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from byrote.report.summary import Summary
 from byrote.statistics.epsilon import ESTIMATORS, Audit
 from byrote.statistics.exposure import UNSEEN, exposure_by_rank, exposure_estimate, left_out_exposure, unseen_exposure
 from byrote.store import Manifest, RunFolder
-from gaussian_privacy import mu_for
+from gaussian_privacy import delta_at, epsilon_at, mu_for
 from report_folder import BASE, SPLIT_COLUMNS, build, pick, rewrite_ledgers
 
 COINS, CONTROLS, EACH, TIERS = 400, 120, 12, (1, 16)
@@ -251,6 +251,29 @@ def test_repeated_canaries_are_held_against_a_group(tmp_path: Path) -> None:
     rewrite_ledgers(folder, "1", epsilon=1.0, profile=((2.0, 1e-12),), unit="group")
     alone = pick(Results.read(folder), P_VALUE, privacy="1").value
     assert p is not None and alone is not None and p > 0.1 > 1e-3 > alone  # four of a group are one unit
+
+
+def test_copies_of_a_gaussian_mechanism_show_no_more_than_a_group_and_more_than_one_record(tmp_path: Path) -> None:
+    """Each record moves the released sum by mu deviations, and k copies of it by k mu: that is what coins can show."""
+    delta, copies = 0.01, 4
+    mu = mu_for(0.5, delta)
+    profile = tuple((epsilon, delta_at(mu, epsilon)) for epsilon in np.linspace(0.01, 3.0, 60).tolist())
+
+    def audited(copies: int, place: str) -> Results:
+        folder = planted(tmp_path / place, {"0.5": 4 * mu}, copies=copies)
+        rewrite_ledgers(folder, "0.5", epsilon=0.5, delta=delta, profile=profile)
+        return Results.read(folder)
+
+    results = audited(copies, "copied")
+    group = pick(results, GROUP, privacy="0.5")
+    assert group.value is not None and group.n == copies
+    assert group.value >= epsilon_at(copies * mu, delta), "what is promised to a group holds for its copies"
+    bounds = [pick(results, LOWER_BOUND, name=name, privacy="0.5", slice=FLIP).value or 0.0 for name in ESTIMATORS]
+    assert 0.5 < max(bounds) <= epsilon_at(copies * mu, delta)
+    p = pick(results, P_VALUE, privacy="0.5").value
+    assert p is not None and p > 0.05 and results.contradictions == []
+    # The same scores of canaries that stood there once are more than one record may show.
+    assert audited(1, "once").contradictions != []
 
 
 def test_what_cannot_be_audited_says_why(tmp_path: Path) -> None:

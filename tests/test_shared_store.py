@@ -87,7 +87,7 @@ def test_two_processes_train_what_they_share_once(folder: Path, tmp_path: Path) 
     one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(words, capture_output=True, text=True, env=one_thread, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert all(0 < times < 90 for times in json.loads(done.stdout)), done.stderr[-3000:]
+    assert all(times > 0 for times in json.loads(done.stdout)), done.stderr[-3000:]
     steps = Counter((tmp_path / "steps").read_text().split())
     # 4 runs of the one, 4 of the other, of which two are shared: each has as many steps as it has batches.
     assert sorted(steps.values()) == [6, 6, 9, 9, 12, 12]

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from byrote._version import __version__
 from byrote.attacks.base import Attack
 from byrote.methods.base import Method
 from byrote.objectives.batching import out_of_memory
@@ -21,22 +19,22 @@ from byrote.report.write import write_report
 from byrote.runner import tables
 from byrote.runner.context import Context, Given
 from byrote.runner.controls import blind_attacks, positive_control
-from byrote.runner.environment import describe
-from byrote.runner.extraction import extraction_of, measure_records
+from byrote.runner.extraction import measure_records
 from byrote.runner.generations import cut_off
 from byrote.runner.in_context import run_of
+from byrote.runner.manifest import manifest_of
 from byrote.runner.method_run import MethodRun, wanted_of
 from byrote.runner.one import BaseRun, Run, Wanted
 from byrote.runner.progress import Progress
 from byrote.runner.rates import best_rate, beyond, next_rate, trial_part
 from byrote.runner.scores import ensure_blind, ensure_poisoning, ensure_scores, ensure_utility
 from byrote.runner.witness import ShadowRun, witnesses_of
-from byrote.store import HELD, Cell, Locked, Manifest, Store, Trial, sweep
-from byrote.study import Study, VariedStudy, as_spec, load
+from byrote.store import HELD, Cell, Locked, Store, Trial, sweep
+from byrote.study import Study, VariedStudy, load
 from byrote.study.fields import Part
 from byrote.study.model import TRAINING_OF, trains
 from byrote.study.privacy import PrivacyLevel, label_of, settings_of
-from byrote.types import ByroteError, Diverged, Query, Record, Splits, StudyError, ordinary
+from byrote.types import ByroteError, Diverged, Query, Record, Splits, StudyError
 
 SPLITS, ERRORS = "splits.parquet", "errors.txt"
 
@@ -118,9 +116,9 @@ class StudyRun:
         if self.context.given is None and (expected := expectation(self.context)):
             progress.expect(expected)
         self._of_no_method(splits)
-        self._manifest(splits).write(self.out)
+        manifest_of(self, splits).write(self.out)
         self.control = positive_control(self)
-        self._manifest(splits).write(self.out)
+        manifest_of(self, splits).write(self.out)
         self._all_cells(splits, self._by_workers(splits, jobs) if jobs > 1 else {})
         progress.runs(len(planned), len(planned))
         progress.finish()
@@ -141,7 +139,7 @@ class StudyRun:
                     with contextlib.suppress(Locked):
                         answered[number] = self.cell(method, privacy, seed, splits[seed])
                     self.cells = before + [answered[at] for at in sorted(answered)]
-                    self._manifest(splits).write(self.out)
+                    manifest_of(self, splits).write(self.out)
 
     def _of_no_method(self, splits: dict[int, Splits]) -> None:
         """The untuned model, and the attacks that read none."""
@@ -193,7 +191,7 @@ class StudyRun:
             answered[number] = cell
             self.worked += worked
             self.cells = base + [answered[at] for at in sorted(answered)]
-            self._manifest(splits).write(self.out)
+            manifest_of(self, splits).write(self.out)
 
         work(self, jobs, keep)
         self.cells = base
@@ -357,44 +355,3 @@ class StudyRun:
             return trial.model_copy(update={"validation_loss": run.history()["validation"][-1]["loss"]})
         except Diverged as error:
             return trial.model_copy(update={"error": str(error)})
-
-    def _manifest(self, splits: dict[int, Splits]) -> Manifest:
-        study, context = self.study, self.context
-        return Manifest(
-            byrote=__version__,
-            name=study.name,
-            question=study.question,
-            model=study.model,
-            model_description=context.model.description,
-            data=study.data.source,
-            data_description=context.data.description,
-            data_licence=context.data.licence,
-            study=study.model_dump(mode="json"),
-            runs=os.path.relpath(context.store.root.resolve(), self.out.resolve()),
-            attacks=[as_spec(attack) for attack in study.attacks],
-            controls=[as_spec(attack) for attack in self.controls],
-            utility=[as_spec(measure) for measure in study.utility],
-            positive_control=self.control,
-            cells=self.cells,
-            split_folders={str(seed): context.split_folder(seed).id for seed in splits},
-            extractions={str(seed): extraction_of(context, seed) for seed in splits},
-            splits={str(seed): _sizes(part) for seed, part in splits.items()},
-            warnings=self._warnings(),
-            environment=describe(context.device),
-        )
-
-    def _warnings(self) -> list[str]:
-        warnings = list(self.warned)
-        bad = sum(self.context.data.bad_rows.values())
-        if bad:
-            warnings.append(f"{bad} bad rows were skipped, the first: {'; '.join(self.context.data.first_bad)}")
-        if self.study.trust_remote_code:
-            warnings.append("The model's repository was allowed to run its own code (trust_remote_code).")
-        return warnings + list(self.context.given.notes if self.context.given is not None else ())
-
-
-def _sizes(splits: Splits) -> dict[str, int]:
-    sizes = {name: len(ordinary(records)) for name, records in splits.parts()}
-    made = (("canaries", splits.members), ("canary controls", splits.nonmembers))
-    sizes |= {name: count for name, records in made if (count := sum(bool(record.family) for record in records))}
-    return sizes | {f"dropped: {reason}": count for reason, count in splits.dropped.items()}
