@@ -37,7 +37,7 @@ def command(words: list[str], place: Path, signals: list[tuple[float, int]]) -> 
         signal.signal(signal.SIGINT, signal.default_int_handler)  # as in an interpreter that has just started
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
-        byrote.report.write.report_html = lambda results: ""  # the slowest part, and it only reads
+        byrote.report.write.report_html = lambda *_: ""  # the slowest part, and it only reads
         code = 99
         try:
             code = cli.main(words)
