@@ -246,7 +246,7 @@ def test_the_overview_in_a_browser(varied: Path) -> None:
         place.select_option(label="epochs 2, model b/<i>")
         assert drawn.inner_html() != before
         page.locator("[data-filter=point]").select_option(index=2)
-        assert set(page.locator(".rows tbody th").all_inner_texts()) == {"epochs 2, model builtin:tiny"}
+        assert set(page.locator(".rows tbody th").all_inner_texts()) == {"epochs 2, tiny"}
         # A measure is chosen for all pictures, a place for its own; nothing stands at 20 epochs.
         drawn = page.locator("#plot-axis-0 .scatterlayer")
         page.locator("select[data-choose=axis-0][data-together=measure]").select_option(label="perplexity")

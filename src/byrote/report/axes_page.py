@@ -69,12 +69,14 @@ def _drawings(overview: Overview) -> dict[tuple[str, str], object]:
     """The interval of each point and method, all on one scale."""
     scales = [scale_of(summary) for _, summary in overview.summaries]
     scale = (min((low for low, _ in scales), default=0.4), 1.0)
-    return {
-        (point.entry.label, each.line.label): whisker(point.summary, each.line.finding, scale)
-        for point in overview.tables
-        if point.summary is not None
-        for each in point.lines
-    }
+    found: dict[tuple[str, str], object] = {}
+    for point in overview.tables:
+        if point.summary is None:
+            continue
+        look = styles(point.summary.configurations)
+        for each in point.lines:
+            found[point.entry.label, each.line.label] = whisker(point.summary, each.line.finding, scale, look)
+    return found
 
 
 def _own_marks(overview: Overview) -> dict[str, str]:

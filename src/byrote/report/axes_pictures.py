@@ -21,7 +21,7 @@ from byrote.report.measures import label, level_label
 from byrote.report.palette import Style, styles
 from byrote.report.privacy_rows import without_privacy
 from byrote.report.rows import Row
-from byrote.report.summary import Summary
+from byrote.report.summary import MOST_DRAWN, Summary
 from byrote.store import canonical_json
 
 COMPARED = {
@@ -31,6 +31,7 @@ COMPARED = {
 """How the metrics of what comes out are read."""
 MOST_FIGURES = 120
 """Of one picture: those of the first measures stand for all, which the rows of the page have."""
+MOST_TICKS = 24
 WIDE = 8.0
 """Numbers whose largest is so many times the smallest stand on a logarithmic axis."""
 
@@ -170,7 +171,8 @@ def pictures_of(results: VariedResults, spots: Sequence[Spot], look: Mapping[str
     inner = inner_axes(results, spots)
     for number, axis in enumerate([*results.manifest.axes, *inner]):
         of_axis = [tier for spot in spots for tier in _tiers(spot)] if axis.path == COPIES else spots
-        on_axis = {spot: at for spot in of_axis if (at := _value_of(spot, axis)) is not None}
+        values = {_spelt(value): at for at, value in reversed(list(enumerate(axis.values)))}
+        on_axis = {spot: at for spot in of_axis if (at := _value_of(spot, axis, values)) is not None}
         if len(set(on_axis.values())) < 2:
             continue
         lines = lines_of(list(on_axis), axis)
@@ -250,19 +252,18 @@ def _measures(results: VariedResults, spots: Sequence[Spot]) -> list[Measure]:
     return [*first, *(one for one in found if one not in first)]
 
 
-def _value_of(spot: Spot, axis: AxisEntry) -> int | None:
-    """Which of the axis's values the method has there; None where it has none."""
-    values = [_spelt(value) for value in axis.values]
+def _value_of(spot: Spot, axis: AxisEntry, values: Mapping[str, int]) -> int | None:
+    """Which of the axis's values, as they are spelt, the method has there; None where it has none."""
     if axis.path in (PRIVACY, COPIES):
         own = spot.configuration.privacy if axis.path == PRIVACY else spot.copies
-        return values.index(_spelt(own)) if spot.configuration.method != "none" and _spelt(own) in values else None
+        return values.get(_spelt(own)) if spot.configuration.method != "none" else None
     if not axis.of_methods:
-        return values.index(_spelt(spot.entry.values[axis.path]))
+        return values[_spelt(spot.entry.values[axis.path])]
     method = discover("method").get(spot.configuration.method)
     if method is None or axis.field not in method.model_fields:
         return None
-    value = _spelt(_field(spot.configuration.method, json.loads(spot.configuration.settings or "{}"), axis.field))
-    return values.index(value) if value in values else None
+    own = _field(spot.configuration.method, json.loads(spot.configuration.settings or "{}"), axis.field)
+    return values.get(_spelt(own))
 
 
 def _field(method: str, settings: Mapping[str, Any], field: str) -> Any:
@@ -329,12 +330,13 @@ def _figure(
     spell = rate if measure.kind == "membership" else measured
     traces = [
         _trace(axis, scale, name, rows, look[name], place - (len(values) - 1) / 2, spell)
-        for place, (name, rows) in enumerate(values.items())
+        for place, (name, rows) in enumerate(list(values.items())[:MOST_DRAWN])
     ]
     nulls = {row.null_value for rows in values.values() for _, row in rows} if measure.kind != "utility" else set()
     layout = plain_layout(scale.title, measure.label, nulls.pop() if len(nulls) == 1 else None)
     layout["yaxis"]["title"]["text"] = label_text(measure.label).replace(" (", "<br>(", 1)  # as high as it has room for
-    ticks = {"tickmode": "array", "tickvals": scale.at, "ticktext": list(map(label_text, axis.labels))}
+    told = slice(None, None, -(-len(scale.at) // MOST_TICKS))
+    ticks = {"tickmode": "array", "tickvals": scale.at[told], "ticktext": list(map(label_text, axis.labels[told]))}
     layout["xaxis"] |= ticks | ({"type": "log"} if scale.log else {})
     return {"data": traces, "layout": layout}
 
@@ -360,3 +362,15 @@ def _trace(
         "text": [label_text(f"{axis.labels[place]}: {with_limits(row.estimate, spell)}") for place, row in values],
         "hovertemplate": f"<b>{label_text(name)}</b><br>%{{text}}<extra></extra>",
     }
+
+
+def key_of(pictures: Sequence[Picture], look: Mapping[str, Style]) -> list[tuple[int, str, Style]]:
+    """The key to the lines that any of the pictures has: (place, label, style)."""
+    drawn = {
+        trace["legendgroup"]
+        for picture in pictures
+        for figure in picture.figures
+        if figure is not None
+        for trace in figure["data"]
+    }
+    return [(style.key, label, style) for label, style in look.items() if str(style.key) in drawn]

@@ -37,7 +37,7 @@ SAYS: dict[Verdict, str] = {
 }
 MANY = 8
 """Methods that a sentence is spent on, each."""
-COMES_OUT = "members less nonmembers, beyond the untuned model"
+COMES_OUT, BEYOND = "members less nonmembers", ", beyond the untuned model"
 ALONE = (
     "Every point is judged alone: no test compares two points, and where their intervals overlap they may not differ."
 )
@@ -99,7 +99,8 @@ class Overview:
         """Leakage by the headline attack, what comes out, utility."""
         if self.first is None:
             return []
-        out = [Column(number_label(measure, metric), COMES_OUT) for measure, metric in self.extractions]
+        null = COMES_OUT + (BEYOND if self.first.base is not None else "")
+        out = [Column(number_label(measure, metric), null) for measure, metric in self.extractions]
         auc = columns(self.first)[0].title
         return [Column(auc, "" if self.null is None else f"null {rate(self.null)}"), *out, *utility_columns(self.first)]
 

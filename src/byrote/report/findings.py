@@ -109,11 +109,9 @@ def configurations(evidence: Evidence) -> list[Configuration]:
     for cell in evidence.manifest.cells:
         cells.setdefault((cell.method, cell.settings, cell.privacy, cell.delta), []).append(cell)
     labels = labels_of(list(cells))
-    methods = list(dict.fromkeys((key[0], without_privacy(key[1])) for key in cells))
+    methods = {key: at for at, key in enumerate(dict.fromkeys((key[0], without_privacy(key[1])) for key in cells))}
     found = [Configuration(*key, same[0].family, labels[key], tuple(same)) for key, same in cells.items()]
-    return sorted(
-        found, key=lambda one: (one.method != "none", methods.index((one.method, without_privacy(one.settings))))
-    )
+    return sorted(found, key=lambda one: (one.method != "none", methods[one.method, without_privacy(one.settings)]))
 
 
 RATE_FIELDS = ("learning_rate", "private_learning_rate")

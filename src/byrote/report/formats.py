@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from byrote.types import Estimate
 
 ABSENT = "–"
+MOST_LISTED = 24
+"""What one sentence names."""
 
 
 def rate(value: float | None) -> str:
@@ -83,7 +85,9 @@ def with_limits(estimate: Estimate | None, spell: Callable[[float | None], str] 
 
 
 def listed(words: Sequence[str], last: str = "and") -> str:
-    """'a', 'a and b', 'a, b and c'."""
+    """'a', 'a and b', 'a, b and c'; of many, the first and how many more."""
+    if len(words) > MOST_LISTED + 1:
+        words = [*words[:MOST_LISTED], f"{len(words) - MOST_LISTED:,} more"]
     return f"{', '.join(words[:-1])} {last} {words[-1]}" if len(words) > 1 else "".join(words)
 
 

@@ -54,6 +54,8 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
 
+MOST_TABLED = 100
+"""Methods that a table has a line for: of more, the rows that can be filtered have all."""
 TITLES = {
     "epochs": "Leakage as training goes on",
     "roc": "How many members are found, and at what cost in false alarms",
@@ -68,7 +70,8 @@ def report_html(results: Results, show_text: bool = False) -> str:
     `show_text` puts the texts of the most exposed records on it, where the last run kept them.
     """
     decision = decision_of(results)
-    summary = decision.summary
+    whole = decision.summary
+    summary = Summary(results, MOST_TABLED) if len(whole.tuned) > MOST_TABLED else whole
     figures, curves = pictures(summary), curves_of(results)
     look = styles(summary.configurations)
     scale = scale_of(summary)
@@ -90,13 +93,14 @@ def report_html(results: Results, show_text: bool = False) -> str:
             undominated={one.configuration.label for one in decision.contest.undominated()},
             frontier=frontier,
             judged=summary.headline is not None,
-            answer=[bold(sentence) for sentence in answer(summary)],
+            answer=[bold(sentence) for sentence in answer(whole)],
             claims=claims_section(results),
             columns=leakage_columns(summary) + utility_columns(summary),
-            lines=[(line, whisker(summary, line.finding, scale)) for line in summary_lines(summary)],
+            lines=[(line, whisker(summary, line.finding, scale, look)) for line in summary_lines(summary)],
             methods=[one.configuration.label for one in summary.findings],
             key=[(look[of].key, of.label, look[of]) for of in (one.configuration for one in summary.drawn)],
-            left_out=_left_out(summary),
+            left_out=_left_out(whole),
+            not_tabled=_not_tabled(whole),
             marks={one.label: style.svg for one, style in look.items()},
             verdicts=meanings(summary),
             attack_rows=attack_rows(summary),
@@ -129,10 +133,18 @@ def report_html(results: Results, show_text: bool = False) -> str:
     )  # fmt: skip
 
 
+def _not_tabled(summary: Summary) -> str:
+    """Which methods tables have no room for; empty where they show all."""
+    tuned = len(summary.tuned)
+    if tuned <= MOST_TABLED:
+        return ""
+    return f"The first {MOST_TABLED} of {tuned:,} methods stand in the tables; all of them under Every number."
+
+
 def _left_out(summary: Summary) -> str:
     """Which methods pictures have no room for; empty where they show all."""
     drawn, tuned = len(summary.drawn_tuned), len(summary.tuned)
-    return f"The first {drawn} of {tuned:,} methods are drawn; all are in the tables." if drawn < tuned else ""
+    return f"The first {drawn} of {tuned:,} methods are drawn; the tables have their numbers." if drawn < tuned else ""
 
 
 def bold(sentence: str) -> Markup:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from byrote.report.axes import AxesManifest, PointEntry, PointResults, VariedResults
-from byrote.report.axes_pictures import Picture, look_of, pictures_of, spots_of
+from byrote.report.axes_pictures import Picture, key_of, look_of, pictures_of, spots_of
 from byrote.report.palette import Style
 from byrote.report.results import Results
 
@@ -32,4 +32,4 @@ def curves_of(results: Results) -> Curves:
     spots = spots_of(alone)
     look = {label: replace(style, key=style.key + APART) for label, style in look_of(alone, spots).items()}
     pictures = [picture._replace(name=f"curve-{at}") for at, picture in enumerate(pictures_of(alone, spots, look))]
-    return Curves(pictures, [(style.key, label, style) for label, style in look.items()])
+    return Curves(pictures, key_of(pictures, look))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from byrote.report.evidence import Evidence, Sides
@@ -35,6 +36,7 @@ def privacy_settings(settings: str) -> dict[str, Any]:
     }
 
 
+@lru_cache(maxsize=8192)
 def without_privacy(settings: str) -> str:
     """A cell's settings less those of its privacy level, as the cell of the same method without privacy has them."""
     kept = {key: value for key, value in json.loads(settings or "{}").items() if not key.startswith("privacy.")}

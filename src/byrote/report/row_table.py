@@ -10,25 +10,31 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from byrote.report.axes import PointRow
+from byrote.report.estimates import POOLED
 from byrote.report.findings import RATE_FIELDS, labels_of
 from byrote.report.measures import label, level_label
 from byrote.report.privacy_rows import without_privacy
 from byrote.report.rows import Row
 from byrote.store import canonical_json
 
-MOST = 60_000
-"""Rows on one page: some 4 MB. The files beside it hold all."""
+MOST = 100_000
+"""Rows on one page: some 6 MB. The files beside it hold all."""
 FILTERS = ("point", "method", "privacy", "seed", "kind", "measure", "metric")
 FIRST = ("point", "method", "privacy", "measure", "metric", "slice")
 NUMBERS = ("value", "low", "high", "n", "null")
 LAST = ("seed", "epoch", "kind", "interval", "run", "reason")
-DROPS: tuple[tuple[str, Callable[[Row, int | None], bool]], ...] = (
-    ("epochs before the last", lambda row, last: row.epoch is not None and last is not None and row.epoch < last),
-    ("slices", lambda row, last: bool(row.slice)),
-    ("single seeds", lambda row, last: row.seed is not None and row.kind != "cost"),
-    ("costs of single seeds", lambda row, last: row.seed is not None),
+DROPS: tuple[tuple[str, Callable[[Row, int | None, bool], bool]], ...] = (
+    (
+        "epochs before the last",
+        lambda row, last, pooled: row.epoch is not None and last is not None and row.epoch < last,
+    ),
+    ("slices", lambda row, last, pooled: bool(row.slice)),
+    ("single seeds", lambda row, last, pooled: pooled and row.seed is not None and row.kind in POOLED),
+    ("what has no value", lambda row, last, pooled: row.value is None),
+    ("costs", lambda row, last, pooled: row.kind == "cost"),
 )
-"""What is left out where rows are too many, in this order."""
+"""What is left out where rows are too many, in this order, by the row, its run's last epoch, and whether seeds are
+pooled."""
 
 
 class Rows(NamedTuple):
@@ -74,10 +80,11 @@ def _bounded(rows: Sequence[Row]) -> tuple[Sequence[Row], str]:
     for row in rows:
         if row.epoch is not None:
             lasts[_run(row)] = max(row.epoch, lasts.get(_run(row), 0))
-    out = []
+    out, pooled = [], any(row.seed is None and not row.run_id for row in rows)
     for words, drops in DROPS:
-        out.append(words)
-        rows = [row for row in rows if not drops(row, lasts.get(_run(row)))]
+        kept = [row for row in rows if not drops(row, lasts.get(_run(row)), pooled)]
+        out += [words] if len(kept) < len(rows) else []
+        rows = kept
         if len(rows) <= MOST:
             return rows, ", ".join(out)
     return rows[:MOST], ", ".join([*out, f"and all but the first {MOST:,} of what is left"])

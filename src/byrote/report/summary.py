@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,6 +20,8 @@ class Summary:
     """Findings of a study around its headline attack and its first utility measure."""
 
     results: Results
+    most: int | None = None
+    """Of how many methods it speaks, the first of them; None: all."""
 
     @cached_property
     def index(self) -> Index:
@@ -31,13 +34,15 @@ class Summary:
     @cached_property
     def findings(self) -> list[Finding]:
         """The base model's first, then every method's."""
-        return findings(self.index)
+        found = findings(self.index)
+        base = sum(one.configuration.method == "none" for one in found)
+        return found if self.most is None else found[: base + self.most]
 
-    @property
+    @cached_property
     def base(self) -> Finding | None:
         return next((one for one in self.findings if one.configuration.method == "none"), None)
 
-    @property
+    @cached_property
     def tuned(self) -> list[Finding]:
         return [one for one in self.findings if one.configuration.method != "none"]
 
@@ -55,7 +60,7 @@ class Summary:
         """Configurations of which no run ended well."""
         return [one for one in self.configurations if not one.done]
 
-    @property
+    @cached_property
     def headline(self) -> Attack | None:
         return headline(self.results.evidence.attacks)
 
@@ -73,7 +78,19 @@ class Summary:
         found = (self.index.get(one.configuration, one.epoch, utility, utility.of_the_records) for one in self.findings)
         return next((row for row in found if row is not None), None)
 
-    @property
+    @cached_property
+    def null(self) -> float | None:
+        """The null of the headline attack's AUC where all methods share one."""
+        return same_null([one.auc.get(self.headline) for one in self.tuned]) if self.headline is not None else None
+
+    @cached_property
+    def tpr_null(self) -> float | None:
+        """That of its TPR at `tpr_rate`."""
+        if self.headline is None or self.tpr_rate is None:
+            return None
+        return same_null([one.tpr.get(self.headline, {}).get(self.tpr_rate) for one in self.tuned])
+
+    @cached_property
     def tpr_rate(self) -> float | None:
         """The lowest FPR at which the headline attack's TPR is resolved for any method."""
         found = [
@@ -105,3 +122,9 @@ class Summary:
         low, high = min(counts, default=1), max(counts, default=1)
         span = str(high) if low == high else f"{low} to {high}"
         return f", pooled over {span} seeds" if high > 1 else ""
+
+
+def same_null(rows: Iterable[Row | None]) -> float | None:
+    """The one null of all these rows, or None where they differ."""
+    nulls = {row.null_value for row in rows if row is not None and row.value is not None}
+    return nulls.pop() if len(nulls) == 1 else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from byrote.report.extraction_numbers import beyond, number_label, numbers_of
@@ -11,7 +11,7 @@ from byrote.report.formats import ABSENT, count, limits, measure, percent, rate,
 from byrote.report.measures import Extraction, Utility
 from byrote.report.rows import BALANCED, PARTIAL, PARTIAL_FPR, RATES, Row
 from byrote.report.sliced import SlicedIndex
-from byrote.report.summary import Summary
+from byrote.report.summary import Summary, same_null
 
 FEW_UTILITIES = 2
 OTHER_MEASURES = (
@@ -108,7 +108,7 @@ def columns(summary: Summary) -> list[Column]:
     """The heads of the columns of numbers in the summary table of membership: AUC, TPR, then utility."""
     tpr = "TPR" if summary.tpr_rate is None else f"TPR at {percent(summary.tpr_rate)} FPR"
     auc = f"AUC of {summary.headline.label}" if summary.headline else "AUC"
-    leakage = [Column(auc, _null(_common_null(summary))), Column(tpr, _null(_common_tpr_null(summary)))]
+    leakage = [Column(auc, _null(summary.null)), Column(tpr, _null(summary.tpr_null))]
     return leakage + utility_columns(summary)
 
 
@@ -152,30 +152,13 @@ def _null(value: float | None) -> str:
     return "" if value is None else f"null {rate(value)}"
 
 
-def _same(rows: Iterable[Row | None]) -> float | None:
-    """The one null of all these rows, or None where they differ."""
-    nulls = {row.null_value for row in rows if row is not None and row.value is not None}
-    return nulls.pop() if len(nulls) == 1 else None
-
-
-def _common_null(summary: Summary) -> float | None:
-    return _same(one.auc.get(summary.headline) for one in summary.tuned) if summary.headline else None
-
-
-def _common_tpr_null(summary: Summary) -> float | None:
-    at = summary.tpr_rate
-    if summary.headline is None or at is None:
-        return None
-    return _same(one.tpr.get(summary.headline, {}).get(at) for one in summary.tuned)
-
-
 def _tpr(summary: Summary, one: Finding) -> Value:
     attack, at = summary.headline, summary.tpr_rate
     row = one.tpr.get(attack, {}).get(at) if attack is not None and at is not None else None
     if row is None or row.value is None:
         return Value(ABSENT, tuple(row.reason.split(", ")) if row else ())  # a line for each clause: columns are narrow
     small = [limits(row.estimate)]
-    if _common_tpr_null(summary) is None and row.null_value is not None:
+    if summary.tpr_null is None and row.null_value is not None:
         small.append(_null(row.null_value))
     return Value(rate(row.value), tuple(small))
 
@@ -231,8 +214,8 @@ def other_measures(summary: Summary) -> OtherMeasures | None:
         rows = [summary.index.get(one.configuration, one.epoch, attack, metric) for one in summary.findings]
         if any(row is not None and row.value is not None for row in rows):
             tuned = [row for row, one in zip(rows, summary.findings, strict=True) if one is not summary.base]
-            columns.append(Column(title, _null(_same(tuned))))
-            values.append([auc_value(row, with_null=_same(tuned) is None) for row in rows])
+            columns.append(Column(title, _null(same_null(tuned))))
+            values.append([auc_value(row, with_null=same_null(tuned) is None) for row in rows])
         else:
             alone = [
                 row for one in summary.tuned for row in summary.index.each(one.configuration, one.epoch, attack, metric)
@@ -312,7 +295,7 @@ def _auc(summary: Summary, one: Finding) -> Value:
     attack = summary.headline
     if attack is None:
         return Value(ABSENT)
-    with_null = _common_null(summary) is None and one.configuration.method != "none"
+    with_null = summary.null is None and one.configuration.method != "none"
     return auc_value(one.auc.get(attack), one.lift.get(attack), with_null=with_null)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from byrote.report.findings import Finding
+from byrote.report.findings import Configuration, Finding
 from byrote.report.formats import rate
-from byrote.report.palette import styles
+from byrote.report.palette import Style
 from byrote.report.rows import Row
 from byrote.report.summary import Summary
 
@@ -23,14 +24,16 @@ def scale_of(summary: Summary) -> tuple[float, float]:
     return min([0.4, *lows]), 1.0
 
 
-def whisker(summary: Summary, one: Finding | None, scale: tuple[float, float]) -> Markup | None:
+def whisker(
+    summary: Summary, one: Finding | None, scale: tuple[float, float], look: Mapping[Configuration, Style]
+) -> Markup | None:
     """One interval with its value and a tick at the null; None where there is no value."""
     from markupsafe import Markup
 
     row = _row(summary, one) if one is not None else None
     if one is None or row is None or row.value is None:
         return None
-    colour = f"var(--{styles(summary.configurations)[one.configuration].colour})"
+    colour = f"var(--{look[one.configuration].colour})"
     value, middle = _place(row.value, scale), HEIGHT / 2
     parts = [f'<line x1="{PAD}" x2="{WIDTH - PAD}" y1="{middle}" y2="{middle}" stroke="var(--line)"/>']
     words = f"AUC {rate(row.value)}"
