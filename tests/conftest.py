@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -91,6 +92,33 @@ def make_texts(count: int, seed: int = 0, low: int = 2, high: int = 20) -> list[
     generator = torch.Generator().manual_seed(seed)
     lengths = torch.randint(low, high + 1, (count,), generator=generator).tolist()
     return [" ".join(WORDS[i] for i in torch.randint(0, 60, (n,), generator=generator).tolist()) for n in lengths]
+
+
+# What small_study offers, which imports this module.
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a random model and 80 texts, the same for all tests of a module."""
+    from small_study import make_folder
+
+    return make_folder(tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No HTML, and no waiting for the disk."""
+    from small_study import leave_out_what_is_slow
+
+    leave_out_what_is_slow(monkeypatch)
+
+
+@pytest.fixture
+def work(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Optimiser steps and scored texts, counted from here on."""
+    from small_study import count_work
+
+    return count_work(monkeypatch)
 
 
 @pytest.fixture(params=list(FAMILIES))

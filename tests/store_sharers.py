@@ -1,15 +1,16 @@
 """Runs two studies on one store at the same time, each again until nothing of it is held by the other.
 
 Called as `python store_sharers.py FIRST.yaml SECOND.yaml FOLDER`. Each is a forked process of its own, and
-writes a line into FOLDER/steps for every optimiser step: the run that it was of. Prints how often each study was run.
+writes a line into FOLDER/steps for every optimiser step: the run that it was of.
 """
 
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import sys
+import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +20,21 @@ from byrote.runner.trained import TrainedRun
 from byrote.store import Locked
 from byrote.training.loop import Training
 
-MOST = 500
+LONGEST = 300.0
+"""Seconds after which two studies that do not get past one another are a fault."""
 HEAVY = ("byrote.target", "byrote.training.private", "peft", "transformers", "sklearn.linear_model", "scipy.stats")
 
 
-def sharer(study: str, out: Path, store: Path) -> int:
-    """How often a study was run until it had all its results."""
-    for time in range(1, MOST):
+def sharer(study: str, out: Path, store: Path) -> None:
+    """Run a study until it has all its results, as a person would who is told that a run is held."""
+    until = time.monotonic() + LONGEST
+    while time.monotonic() < until:
         try:
             results = run(study, out, store)
         except Locked:
             continue
         if not results.failed:
-            return time
+            return
         assert all("another process" in str(one) or "is locked" in str(one) for one in results.failed), results.failed
     raise AssertionError(f"{study} never got through")
 
@@ -66,12 +69,15 @@ def main() -> None:
         if pid == 0:
             code = 99
             try:
-                code = sharer(study, folder / f"out{number}", folder / "runs")
+                sharer(study, folder / f"out{number}", folder / "runs")
+                code = 0
+            except BaseException:
+                traceback.print_exc()
             finally:
                 os._exit(code)
         children.append(pid)
     codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
-    print(json.dumps(codes))
+    sys.exit(any(codes))
 
 
 if __name__ == "__main__":

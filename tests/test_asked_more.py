@@ -26,7 +26,7 @@ from byrote.store import HELD, Manifest, RunFolder, Store
 from byrote.study import Study
 from byrote.types import Query, Record
 from conftest import make_texts
-from small_study import STEPS, Watcher, count_work, leave_out_what_is_slow, make_folder, study_of
+from small_study import STEPS, Watcher, count_work, make_folder, study_of
 
 MORE = ["loss", "lower-case"]
 NOISY = [{"noise_multiplier": 1.0}]
@@ -38,9 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_folder(tmp_path_factory.mktemp("small"), texts)
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    leave_out_what_is_slow(monkeypatch)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def rows_of(out: Path, attack: str, cell: int = -1) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from byrote.store import Manifest, Store
 from byrote.target import Target
 from byrote.types import text_key
 from conftest import make_texts
-from small_study import count_work, facts, leave_out_what_is_slow, make_folder, study_of
+from small_study import count_work, facts, make_folder, study_of
 
 ASKING: list[Any] = [
     "loss",
@@ -44,9 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_folder(tmp_path_factory.mktemp("attacks"), texts)
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    leave_out_what_is_slow(monkeypatch)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 @pytest.fixture

@@ -21,9 +21,12 @@ from byrote.report.results import Results
 from byrote.runner.study import run
 from byrote.types import StudyError
 from conftest import make_model, make_texts, make_tokenizer
-from small_study import caller, count_work, leave_out_what_is_slow, study_of
+from small_study import caller, count_work, study_of
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning"),
+    pytest.mark.usefixtures("quick"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +35,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = audit_folder(tmp_path_factory.mktemp("audit"))
     tuned_by_hand(place, LoraConfig(**LORA), epochs=4).save_pretrained(place / "adapter")
     return place
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    leave_out_what_is_slow(monkeypatch)
 
 
 @pytest.fixture

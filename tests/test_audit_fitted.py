@@ -12,7 +12,6 @@ import byrote
 from audit_cases import audit_folder, base_of
 from byrote.report.results import Results
 from conftest import make_texts, make_tokenizer
-from small_study import leave_out_what_is_slow
 
 FITTED = ("dataset-inference", "ensemble")
 
@@ -22,9 +21,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return audit_folder(tmp_path_factory.mktemp("fitted"))
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    leave_out_what_is_slow(monkeypatch)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def moved(folder: Path, members: list[str], epochs: int) -> Any:

@@ -34,9 +34,12 @@ from byrote.models.tuned import InMemory, changes_its_base, find_adapter, put_on
 from byrote.registry import discover
 from byrote.types import ByroteError, StudyError
 from conftest import make_model, make_tokenizer
-from small_study import count_work, leave_out_what_is_slow
+from small_study import count_work
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning"),
+    pytest.mark.usefixtures("quick"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -45,11 +48,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = audit_folder(tmp_path_factory.mktemp("audit"))
     tuned_by_hand(place, LoraConfig(**LORA), epochs=4).save_pretrained(place / "adapter")
     return place
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    leave_out_what_is_slow(monkeypatch)
 
 
 ADAPTERS = [name for name, kind in discover("method").items() if issubclass(kind, Method) and kind.is_adapter]

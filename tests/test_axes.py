@@ -30,7 +30,6 @@ from small_study import (
     differing,
     facts,
     leave_out_what_is_slow,
-    make_folder,
     settings,
     write_study,
 )
@@ -48,11 +47,6 @@ methods:
 plants:
   - {name: duplicates, copies: [2], members: 10}
 """
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_folder(tmp_path_factory.mktemp("small"))
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ from byrote.target import Target
 from byrote.types import ByroteError, Decoding, Record, Scores, StudyError, TokenStats
 from conftest import WORDS, make_model, make_texts, make_tokenizer
 from evidence import many, population
-from small_study import labelled_study, leave_out_what_is_slow, make_folder, study_of
+from small_study import labelled_study, make_folder, study_of
 
 KINDS = {
     name: kind for name, kind in discover("attack").items() if issubclass(kind, Attack) and kind.kind == "membership"
@@ -72,9 +72,7 @@ ROOM = {"max_position_embeddings": 256}
 Row = tuple[str, float, str]
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    leave_out_what_is_slow(monkeypatch)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def tuned() -> Any:

@@ -22,7 +22,7 @@ from byrote.plants.canary_families import FAMILIES, Draft, Law
 from byrote.plants.coin_flips import CoinFlips
 from byrote.runner.context import Context
 from byrote.runner.plant_tools import StoredTools
-from byrote.runner.progress import Progress
+from byrote.runner.progress import Interrupted, Progress
 from byrote.store import Store
 from byrote.types import CANARY, COIN_FLIP, Record, Splits, StudyError, family_of, ordinary
 from small_study import make_folder, study_of
@@ -313,3 +313,10 @@ def test_slices_are_told_by_how_they_begin() -> None:
     assert family_of(f"{CANARY}format copies=1") == family_of(f"{CANARY}format") == "canary:format"
     assert family_of(f"{COIN_FLIP}format") == "coin-flip:format"
     assert [family_of(slice_) for slice_ in ("", "copies=8", "mislabelled")] == ["", "", ""]
+
+
+def test_looking_for_candidates_can_be_stopped(folder: Path, tmp_path: Path) -> None:
+    context = context_of(folder, tmp_path)
+    context.progress.stop_requested = True
+    with pytest.raises(Interrupted):
+        StoredTools(context, 0).losses(["w1 w2 w3", "w4 w5"])

@@ -26,14 +26,9 @@ from byrote.runner.plan import plan
 from byrote.runner.study import run
 from byrote.store import Manifest
 from byrote.training.loop import Training
-from small_study import caller, count_work, leave_out_what_is_slow, make_folder, settings, study_of, write_study
+from small_study import caller, count_work, leave_out_what_is_slow, settings, study_of, write_study
 
 Called = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_folder(tmp_path_factory.mktemp("small"))
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from byrote.runner.study import run
 from byrote.statistics.delong import auc_estimate
 from byrote.types import Record
 from conftest import make_texts
-from small_study import make_folder, study_of
+from small_study import study_of
 
 BLIND = BlindBaseline(words=256)
 
@@ -48,11 +48,6 @@ def test_blind_baseline_takes_a_random_split_for_one() -> None:
 def test_blind_baseline_sees_words_that_tell_the_sides_apart() -> None:
     value, low, _ = auc_of(split_of(3, 150, shift=0.5))
     assert low > 0.5 and value > 0.65  # half of the members can be told, the best possible AUC is .75
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_folder(tmp_path_factory.mktemp("small"))
 
 
 def test_each_seed_has_a_blind_baseline_of_its_own(folder: Path, tmp_path: Path) -> None:

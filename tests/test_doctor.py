@@ -17,16 +17,11 @@ from byrote.store import Manifest
 from byrote.training.bookkeeping import Bookkeeping
 from byrote.training.per_example import Clipped
 from byrote.types import Ledger, StudyError
-from small_study import caller, count_work, leave_out_what_is_slow, make_folder, study_of, write_study
+from small_study import caller, count_work, leave_out_what_is_slow, study_of, write_study
 
 LSTM = {"name": "p-tuning", "encoder_reparameterization_type": "LSTM", "encoder_hidden_size": 8}
 NOISY = {"noise_multiplier": 1.0}
 Called = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_folder(tmp_path_factory.mktemp("small"))
 
 
 @pytest.fixture(autouse=True)

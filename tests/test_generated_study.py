@@ -29,7 +29,6 @@ from small_study import (
     count_work,
     differing,
     facts,
-    leave_out_what_is_slow,
     make_folder,
     run_facts_of,
     study_of,
@@ -54,9 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    leave_out_what_is_slow(monkeypatch)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def study(folder: Path, **changes: Any) -> Study:

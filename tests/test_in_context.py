@@ -38,7 +38,6 @@ from copying_model import copying_model
 from small_study import (
     ALL,
     Watcher,
-    count_work,
     differing,
     leave_out_what_is_slow,
     make_folder,
@@ -50,19 +49,7 @@ from test_context import naive, same
 TWO = {"name": "in-context", "demonstrations": 2, "separator": " <x> "}
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_folder(tmp_path_factory.mktemp("small"))
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    leave_out_what_is_slow(monkeypatch)
-
-
-@pytest.fixture
-def work(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    return count_work(monkeypatch)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 # --- the run -------------------------------------------------------------------------------------

@@ -13,19 +13,12 @@ from byrote.runner.study import run
 from byrote.store import Manifest, RunFolder
 from byrote.study import VariedStudy, load
 from conftest import make_tokenizer
-from small_study import caller, leave_out_what_is_slow, make_folder, study_of, write_study
+from small_study import caller, study_of, write_study
 
 UNKNOWN = "How long they take is unknown until the first has ended."
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_folder(tmp_path_factory.mktemp("small"))
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    leave_out_what_is_slow(monkeypatch)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def measured(method: str, private: bool, *kinds: tuple[float, float]) -> Measured:

@@ -12,17 +12,9 @@ import pytest
 from byrote.runner.study import run
 from byrote.study import load_study
 from byrote.types import StudyError
-from small_study import count_work, leave_out_what_is_slow, make_folder, study_of, write_study
+from small_study import count_work, study_of, write_study
 
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_folder(tmp_path_factory.mktemp("small"))
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    leave_out_what_is_slow(monkeypatch)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [

@@ -30,11 +30,6 @@ class Killed(BaseException):
     """What no handler of byrote catches, as a kill would be."""
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_folder(tmp_path_factory.mktemp("small"))
-
-
 @pytest.fixture
 def save_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Training, "due_for_saving", property(lambda self: True))

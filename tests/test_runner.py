@@ -22,8 +22,6 @@ from small_study import (
     RATE,
     STEPS,
     Watcher,
-    count_work,
-    leave_out_what_is_slow,
     make_folder,
     run_facts,
     run_facts_of,
@@ -32,20 +30,7 @@ from small_study import (
     study_of,
 )
 
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_folder(tmp_path_factory.mktemp("small"))
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    leave_out_what_is_slow(monkeypatch)
-
-
-@pytest.fixture
-def work(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    return count_work(monkeypatch)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 # --- the same seed, and another ------------------------------------------------------------------

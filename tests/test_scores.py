@@ -18,12 +18,7 @@ from byrote.runner.one import Run
 from byrote.runner.study import run
 from byrote.store import Manifest
 from byrote.types import Record, TokenStats
-from small_study import make_folder, study_of
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_folder(tmp_path_factory.mktemp("small"))
+from small_study import study_of
 
 
 def auc(out: Path, name: str) -> float | None:

@@ -36,7 +36,6 @@ from small_study import (
     differing,
     labelled_study,
     leave_out_what_is_slow,
-    make_folder,
     run_facts_of,
     study_of,
 )
@@ -49,14 +48,7 @@ FOUR: list[Any] = [
 ]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_folder(tmp_path_factory.mktemp("small"))
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    leave_out_what_is_slow(monkeypatch)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def small(folder: Path, **changes: Any) -> Study:

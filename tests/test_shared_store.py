@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -18,20 +17,13 @@ from byrote.report.results import Results
 from byrote.runner.study import run
 from byrote.store import Manifest, Store
 from byrote.training.loop import Training
-from small_study import STEPS, count_work, leave_out_what_is_slow, make_folder, run_ids, study_of, write_study
+from small_study import STEPS, count_work, run_ids, study_of, write_study
 
 NUMBERS = ("value", "low", "high", "null_value")
 HERE = Path(__file__).parent
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_folder(tmp_path_factory.mktemp("small"))
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    leave_out_what_is_slow(monkeypatch)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def same(ours: Results | VariedResults, theirs: Results | VariedResults) -> bool:
@@ -87,7 +79,6 @@ def test_two_processes_train_what_they_share_once(folder: Path, tmp_path: Path) 
     one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(words, capture_output=True, text=True, env=one_thread, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert all(times > 0 for times in json.loads(done.stdout)), done.stderr[-3000:]
     steps = Counter((tmp_path / "steps").read_text().split())
     # 4 runs of the one, 4 of the other, of which two are shared: each has as many steps as it has batches.
     assert sorted(steps.values()) == [6, 6, 9, 9, 12, 12]

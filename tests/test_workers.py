@@ -23,7 +23,7 @@ from byrote.runner.workers import share_of_threads, work
 from byrote.store import Cell, Manifest, Store
 from byrote.study import Study
 from byrote.types import StudyError
-from small_study import Watcher, count_work, differing, facts, leave_out_what_is_slow, make_folder, study_of
+from small_study import Watcher, count_work, differing, facts, study_of
 
 METHODS: list[Any] = [
     "full",
@@ -34,11 +34,6 @@ METHODS: list[Any] = [
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_folder(tmp_path_factory.mktemp("small"))
-
-
-@pytest.fixture(scope="module")
 def serial(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], list[str]]:
     """The study of METHODS by one process: its facts, and what was said."""
     out, watcher = tmp_path_factory.mktemp("serial"), Watcher()
@@ -46,9 +41,7 @@ def serial(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict
     return facts(out), watcher.said
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    leave_out_what_is_slow(monkeypatch)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 class Listener(Watcher):

@@ -102,17 +102,17 @@ class SentenceEncoder:
         positions -= 2 * any(name in config.model_type for name in SHIFTED)
         self.max_tokens = min(self.layout.max_tokens, positions)
 
-    def __call__(self, texts: Sequence[str], advance: Callable[[int], None] = lambda done: None) -> Vectors:
+    def __call__(self, texts: Sequence[str], advance: Callable[[int, int], None] = lambda done, total: None) -> Vectors:
         """(N, d), each of length one; of a text without any token, zeros.
 
-        `advance` hears how many are done. Raises StudyError where a number is not finite.
+        `advance` hears how many are done, of how many. Raises StudyError where a number is not finite.
         """
         ids = self._ids(texts)
         found, done = np.zeros((len(texts), int(self.model.config.hidden_size)), np.float32), 0
         for part in _batches([len(one) for one in ids], BATCH_TOKENS.get(self.device.split(":")[0], 1024)):
             found[part] = self._vectors([ids[at] for at in part])
             done += len(part)
-            advance(done)
+            advance(done, len(texts))
         if not np.isfinite(found).all():
             raise StudyError(f"the encoder {self.reference} gives numbers that are not finite")
         return found

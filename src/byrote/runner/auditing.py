@@ -25,7 +25,7 @@ from byrote.runner.study import StudyRun, default_folder
 from byrote.store import Store
 from byrote.study.model import ATTACKS
 from byrote.study.reading import study_from
-from byrote.types import ByroteError, StudyError
+from byrote.types import ByroteError, Splits, StudyError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -69,7 +69,7 @@ def audit(
     given = {"members": members, "nonmembers": nonmembers} | ({} if population is None else {"population": population})
     columns = Columns(text=text, prompt=prompt, completion=completion)
     settings = {"attacks": attacks, "max_length": max_length, "dtype": dtype}
-    parts = _parts(given, columns, on_bad_rows)
+    records = told(_parts(given, columns, on_bad_rows))
     if isinstance(model, str | Path) or model is None:
         if tokenizer is not None:
             raise StudyError("tokenizer goes with a model in memory; that of a folder is in the folder")
@@ -77,15 +77,15 @@ def audit(
     else:
         if adapter is not None:
             raise StudyError("adapter goes with the name of a model; one in memory has its adapter on it")
-        choice = in_memory(model, tokenizer, base, told(parts)[1], max_length)
+        choice = in_memory(model, tokenizer, base, records[1], max_length)
     sources = " and ".join(
         str(one) if isinstance(one, str | Path) else "texts in memory" for one in (members, nonmembers)
     )
     source = "texts in memory" if sources == "texts in memory and texts in memory" else sources
     if out is not None:
-        return do_audit(choice, parts, columns, source, Path(out), store, settings, progress)
+        return do_audit(choice, records, columns, source, Path(out), store, settings, progress)
     with tempfile.TemporaryDirectory() as place:
-        return do_audit(choice, parts, columns, source, Path(place) / "audit", store, settings, progress)
+        return do_audit(choice, records, columns, source, Path(place) / "audit", store, settings, progress)
 
 
 def audit_files(
@@ -115,7 +115,7 @@ def audit_files(
         parts = from_files(sources, columns, on_bad_rows)
         source = " and ".join(sources[part] for part in ("members", "nonmembers"))
     place = out if out is not None else default_folder(f"audit-{Path(choice.tuned.reference).name}")
-    return do_audit(choice, parts, columns, source, place, store, settings, progress, show_text), place
+    return do_audit(choice, told(parts), columns, source, place, store, settings, progress, show_text), place
 
 
 def _parts(given: Mapping[str, Texts], columns: Columns, on_bad_rows: str) -> dict[str, Loaded]:
@@ -142,7 +142,7 @@ def _of_disk(base: Any) -> str:
 
 def do_audit(
     choice: Choice,
-    parts: Mapping[str, Loaded],
+    records: tuple[Loaded, Splits],
     columns: Columns,
     source: str,
     out: Path,
@@ -152,7 +152,7 @@ def do_audit(
     show_text: bool = False,
 ) -> Results:
     """Score, attack and report one tuned model. Raises ByroteError where it cannot be scored."""
-    data, splits = told(parts)
+    data, splits = records
     attacks, said = _attacks(settings["attacks"], choice.untuned)
     study = study_from(
         {

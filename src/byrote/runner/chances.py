@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from byrote.runner import tables
 from byrote.runner.generations import spelled
+from byrote.runner.kept_tables import CHANCES, Listen, in_parts
 from byrote.types import Decoding, Floats, Record
 
 if TYPE_CHECKING:
@@ -30,8 +29,7 @@ def chances_name(epoch: int) -> str:
 
 def read_chances(run: Run, epoch: int) -> Chances:
     """Everything found after an epoch; empty where nothing was asked."""
-    table = run.folder.read_table(chances_name(epoch))
-    return {} if table is None else tables.chances_from(table)
+    return CHANCES.of(run.folder, chances_name(epoch))
 
 
 def missing_chances(run: Run, epoch: int, asked: Draws) -> dict[Decoding, list[Record]]:
@@ -49,14 +47,10 @@ def ensure_chances(run: Run, target: Target, epoch: int, asked: Draws, label: st
     """Ask what was not asked yet, with the model as it stands after an epoch."""
     progress = run.context.progress
     for decoding, records in missing_chances(run, epoch, asked).items():
-        progress.start(f"{label}: chances of being drawn", len(records))
-        for start in range(0, len(records), PART):
-            part = records[start : start + PART]
-            began, before = time.monotonic(), run.folder.read_table(chances_name(epoch))
+
+        def answer(part: Sequence[Record], listen: Listen, decoding: Decoding = decoding) -> Chances:
             drawn = target.chances(part, decoding, [run.before(record) for record in part])
-            found = {} if before is None else tables.chances_from(before)
-            found |= {(run.generation_key(one), spelled(decoding)): row for one, row in zip(part, drawn, strict=True)}
-            seconds = time.monotonic() - began + (0.0 if before is None else tables.seconds_of(before))
-            run.folder.write_table(chances_name(epoch), tables.chances_table(found, seconds))
-            progress.advance(start + len(part))
-            progress.check()
+            return {(run.generation_key(one), spelled(decoding)): row for one, row in zip(part, drawn, strict=True)}
+
+        progress.start(f"{label}: chances of being drawn", len(records))
+        CHANCES.ask(run.folder, chances_name(epoch), in_parts(records, PART), answer, progress)

@@ -129,12 +129,7 @@ class KeptEncoder:
         waiting = list(missing.items())
         for start in range(0, len(waiting), PART):
             part = dict(waiting[start : start + PART])
-
-            def advance(done: int, start: int = start) -> None:
-                progress.advance(start + done)
-                progress.check()
-
-            read = dict(zip(part, encoder(list(part.values()), advance), strict=True))
+            read = dict(zip(part, encoder(list(part.values()), progress.listener(start)), strict=True))
             _keep(self.folder, read)
             found |= read
         if cut := encoder.cut - before:

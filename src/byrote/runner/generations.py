@@ -4,12 +4,12 @@ and read by measures and attacks.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from byrote.runner import tables
+from byrote.runner.kept_tables import GENERATIONS, Listen, in_parts
 from byrote.store import RunFolder, canonical_json
 from byrote.types import Decoding, Generation, Opening, Record
 
@@ -37,8 +37,7 @@ def spelled(decoding: Decoding, prefix_tokens: int | None = None) -> str:
 
 def read_generations(folder: RunFolder, epoch: int) -> Generations:
     """Everything generated after an epoch; empty where nothing was."""
-    table = folder.read_table(generations_name(epoch))
-    return {} if table is None else tables.generations_from(table)
+    return GENERATIONS.of(folder, generations_name(epoch))
 
 
 def has_generations(run: Run, epoch: int, asked: Sequence[Opening]) -> bool:
@@ -58,26 +57,25 @@ def alike(asked: Iterable[Opening]) -> dict[tuple[Decoding, int | None], list[Re
 
 def ensure_generations(run: Run, target: Target, epoch: int, asked: Sequence[Opening], label: str) -> None:
     """Generate what of this is not there yet, with the model as it stands after an epoch."""
-    progress, folder, name = run.context.progress, run.folder, generations_name(epoch)
     for (decoding, prefix), records in alike(asked).items():
         each = {run.generation_key(record): record for record in records}.values()
         ordered = sorted(each, key=lambda record: (len(record.text) - len(record.completion or ""), record.id))
-        how, known = spelled(decoding, prefix), read_generations(folder, epoch)
+        how, known = spelled(decoding, prefix), read_generations(run.folder, epoch)
+        left = [
+            (before, [one for one in part if (run.generation_key(one), how) not in known])
+            for before, part in in_parts(ordered, PART)
+        ]
+
+        def answer(
+            part: Sequence[Record], listen: Listen, decoding: Decoding = decoding, prefix: int | None = prefix
+        ) -> Generations:
+            said = run.generate(target, part, decoding, prefix, listen)
+            how = spelled(decoding, prefix)
+            return {(run.generation_key(one), how): text for one, text in zip(part, said, strict=True)}
+
+        progress = run.context.progress
         progress.start(f"{label}: generating", len(ordered))
-        for start in range(0, len(ordered), PART):
-            part = [one for one in ordered[start : start + PART] if (run.generation_key(one), how) not in known]
-            if not part:
-                continue
-
-            def advance(done: int, total: int, start: int = start) -> None:
-                progress.advance(start + done)
-                progress.check()
-
-            started, before = time.monotonic(), folder.read_table(name)
-            said = run.generate(target, part, decoding, prefix, advance)
-            known |= {(run.generation_key(one), how): text for one, text in zip(part, said, strict=True)}
-            seconds = time.monotonic() - started + (0.0 if before is None else tables.seconds_of(before))
-            folder.write_table(name, tables.generations_table(known, seconds))
+        GENERATIONS.ask(run.folder, generations_name(epoch), [part for part in left if part[1]], answer, progress)
 
 
 def generation_seconds(folder: RunFolder, epoch: int) -> dict[str, float]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from byrote.runner import tables
+from byrote.runner.kept_tables import NORMS, Listen, in_parts
 from byrote.types import Record, text_key
 
 if TYPE_CHECKING:
@@ -24,8 +23,7 @@ def gradients_name(epoch: int) -> str:
 
 def read_gradients(run: Run, epoch: int) -> dict[str, float]:
     """Norms of the gradients after an epoch, by the key of the record's text."""
-    table = run.folder.read_table(gradients_name(epoch))
-    return {} if table is None else tables.norms_from(table)
+    return NORMS.of(run.folder, gradients_name(epoch))
 
 
 def missing_gradients(run: Run, epoch: int, records: Sequence[Record]) -> dict[str, Record]:
@@ -36,16 +34,12 @@ def missing_gradients(run: Run, epoch: int, records: Sequence[Record]) -> dict[s
 
 def ensure_gradients(run: Run, target: Target, epoch: int, records: Sequence[Record], label: str) -> None:
     """Take what was not taken yet, with the model as it stands after an epoch."""
-    progress, missing = run.context.progress, list(missing_gradients(run, epoch, records).items())
+    progress, missing = run.context.progress, list(missing_gradients(run, epoch, records).values())
+
+    def answer(part: Sequence[Record], listen: Listen) -> dict[str, float]:
+        norms = target.gradient_norms(part, [run.before(record) for record in part])
+        return {text_key(record.text): norm for record, norm in zip(part, norms, strict=True)}
+
     if missing:
         progress.start(f"{label}: taking gradients", len(missing))
-    for start in range(0, len(missing), PART):
-        part = missing[start : start + PART]
-        began, before = time.monotonic(), run.folder.read_table(gradients_name(epoch))
-        texts = [record for _, record in part]
-        norms = target.gradient_norms(texts, [run.before(record) for record in texts])
-        found = read_gradients(run, epoch) | {key: norm for (key, _), norm in zip(part, norms, strict=True)}
-        seconds = time.monotonic() - began + (0.0 if before is None else tables.seconds_of(before))
-        run.folder.write_table(gradients_name(epoch), tables.norms_table(found, seconds))
-        progress.advance(start + len(part))
-        progress.check()
+        NORMS.ask(run.folder, gradients_name(epoch), in_parts(missing, PART), answer, progress)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from byrote.methods.base import Method
@@ -13,6 +13,7 @@ from byrote.methods.tuned import Tuned
 from byrote.runner import tables
 from byrote.runner.context import Context
 from byrote.runner.given import TunedRun
+from byrote.runner.kept_tables import STATS
 from byrote.runner.method_run import ONCE, MethodRun, longest_opening
 from byrote.runner.one import COST, ENVIRONMENT, EXPERIMENT, HISTORY, Wanted, stats_name
 from byrote.runner.private_runs import check_privacy
@@ -136,13 +137,9 @@ class InContextRun(MethodRun):
         for one in sets:
             texts = {text_key(record.text): record for record in one.scored}
             context = self.contexts[one.demonstrations[0].id]
-            stats = target.token_stats(list(texts.values()), partial(self._advance, len(found)), context)
+            stats = target.token_stats(list(texts.values()), self.context.progress.listener(len(found)), context)
             found |= dict(zip(texts, stats, strict=True))
-        self.keep_stats(stats_name(ONCE), found, time.monotonic() - started)
-
-    def _advance(self, before: int, done: int, total: int) -> None:
-        self.context.progress.advance(before + done)
-        self.context.progress.check()
+        STATS.keep(self.folder, stats_name(ONCE), found, time.monotonic() - started)
 
     def _finish(self, model: nn.Module, target: Target, splits: Splits, sets: Sequence[DemonstrationSet]) -> None:
         self.folder.write_table(SETS, tables.sets_table([(one.demonstrations, one.others) for one in sets]))

@@ -7,14 +7,13 @@ is replaced turns on the text and the number of the pair alone, so that more nei
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from byrote.runner import tables
+from byrote.runner.kept_tables import NEIGHBOURS_OF, Listen, in_parts
 from byrote.store import RunFolder
 from byrote.types import Unscorable, text_key
 
@@ -44,8 +43,7 @@ class Place:
 
 def read_neighbours(folder: RunFolder) -> dict[str, tuple[str, ...]]:
     """Neighbours by the key of what they are neighbours of."""
-    table = folder.read_table(NEIGHBOURS)
-    return {} if table is None else tables.neighbours_from(table)
+    return NEIGHBOURS_OF.of(folder, NEIGHBOURS)
 
 
 def why_no_neighbours(folder: RunFolder) -> str:
@@ -74,18 +72,16 @@ def ensure_neighbours(
     except Unscorable as reason:  # for the attacks that read neighbours; all others go on
         folder.write_json(NO_NEIGHBOURS, str(reason))
         return
-    for start in range(0, len(missing), PART):
-        part = missing[start : start + PART]
-        began, before = time.monotonic(), folder.read_table(NEIGHBOURS)
-        found = read_neighbours(folder)
+    known = read_neighbours(folder)
+
+    def answer(part: Sequence[str], listen: Listen) -> dict[str, tuple[str, ...]]:
+        found = {}
         for text, likely in zip(part, target.likeliest(target.encode(part), LIKELIEST), strict=True):
-            key = text_key(text)
-            known = found.get(key, ())  # what was asked already stays as it is
-            found[key] = known + neighbours_of(text, finder.places(text, likely), count)[len(known) :]
-        seconds = time.monotonic() - began + (0.0 if before is None else tables.seconds_of(before))
-        folder.write_table(NEIGHBOURS, tables.neighbours_table(found, seconds))
-        context.progress.advance(start + len(part))
-        context.progress.check()
+            before = known.get(text_key(text), ())  # what was asked already stays as it is
+            found[text_key(text)] = before + neighbours_of(text, finder.places(text, likely), count)[len(before) :]
+        return found
+
+    NEIGHBOURS_OF.ask(folder, NEIGHBOURS, in_parts(missing, PART), answer, context.progress)
 
 
 def neighbours_of(text: str, places: Sequence[Place], count: int) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from byrote.runner.context import Context
 from byrote.runner.environment import describe
 from byrote.runner.generations import ensure_generations, generation_seconds, has_generations
 from byrote.runner.gradients import ensure_gradients, gradients_name, missing_gradients
+from byrote.runner.kept_tables import STATS
 from byrote.runner.neighbours import NEIGHBOURS, ensure_neighbours, missing_neighbours
 from byrote.runner.queries import ensure_queries, missing_queries, queries_name
 from byrote.store import RunFolder, identity
@@ -116,8 +117,7 @@ class Run:
 
     def stats(self, epoch: int) -> dict[str, TokenStats]:
         """Token statistics of an epoch by text key; empty where there are none."""
-        table = self.folder.read_table(stats_name(epoch))
-        return {} if table is None else tables.stats_from(table)
+        return STATS.of(self.folder, stats_name(epoch))
 
     def has(self, epoch: int, records: Sequence[Record]) -> bool:
         """Whether the statistics of an epoch cover these records."""
@@ -134,20 +134,8 @@ class Run:
         progress = self.context.progress
         progress.start(f"{label}: scoring epoch {epoch}" if epoch else f"{label}: scoring", len(texts))
         started = time.monotonic()
-
-        def advance(done: int, total: int) -> None:
-            progress.advance(done)
-            progress.check()
-
-        found = target.token_stats(list(texts.values()), advance)
-        self.keep_stats(stats_name(epoch), dict(zip(texts, found, strict=True)), time.monotonic() - started)
-
-    def keep_stats(self, name: str, found: Mapping[str, TokenStats], seconds: float) -> None:
-        """Put what a pass of so many seconds found beside what is on disk, in a file of token statistics."""
-        table = self.folder.read_table(name)
-        known = {} if table is None else tables.stats_from(table)
-        seconds += 0.0 if table is None else tables.seconds_of(table)
-        self.folder.write_table(name, tables.stats_table({**known, **found}, seconds))
+        found = target.token_stats(list(texts.values()), progress.listener())
+        STATS.keep(self.folder, stats_name(epoch), dict(zip(texts, found, strict=True)), time.monotonic() - started)
 
     def generate(
         self,

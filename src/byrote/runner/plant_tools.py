@@ -91,7 +91,7 @@ class StoredTools(Tools):
         progress.start("base model: scoring candidates for canaries", len(texts))
         target = Target(loaded.model, loaded.tokenizer, max_length=self.max_length, device=context.device)
         target.check()
-        return [one.loss for one in target.token_stats(list(texts), lambda done, total: progress.advance(done))]
+        return [one.loss for one in target.token_stats(list(texts), progress.listener())]
 
     @property
     def _tokenizer(self) -> Any:

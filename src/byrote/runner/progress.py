@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 
 class Interrupted(KeyboardInterrupt):
     """The watcher asked to stop, and everything finished so far is on disk."""
@@ -34,6 +36,15 @@ class Progress:
     def worker(self, number: int) -> Progress:
         """Who hears what worker process `number`, from 1, does. Asked for again and again; the same one each time."""
         return self
+
+    def listener(self, before: int = 0) -> Callable[[int, int], None]:
+        """Hears how many parts of a pass are done, after so many; stops the pass once that is requested."""
+
+        def advance(done: int, total: int = 0) -> None:
+            self.advance(before + done)
+            self.check()
+
+        return advance
 
     def check(self) -> None:
         """Raises Interrupted once a stop is requested."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from byrote.runner import tables
+from byrote.runner.kept_tables import STATS
 from byrote.types import CONTEXT_END, Query, TokenStats
 
 if TYPE_CHECKING:
@@ -30,8 +30,7 @@ def queries_name(epoch: int) -> str:
 
 def read_answers(run: Run, epoch: int) -> dict[str, TokenStats]:
     """Statistics of everything asked after an epoch, the records' own texts among it, by key."""
-    table = run.folder.read_table(queries_name(epoch))
-    return run.stats(epoch) | ({} if table is None else tables.stats_from(table))
+    return run.stats(epoch) | STATS.of(run.folder, queries_name(epoch))
 
 
 def answers_identity(run: Run, epoch: int) -> str:
@@ -68,17 +67,12 @@ def ensure_queries(run: Run, target: Target, epoch: int, queries: Iterable[Query
     progress.start(f"{label}: scoring further texts", len(missing))
     done = 0
     for context, part in _parts(run, target, missing):
-
-        def advance(count: int, total: int, before: int = done) -> None:
-            progress.advance(before + count)
-            progress.check()
-
         started = time.monotonic()
         fitting = _fitting(run, target, part, context)
-        stats = target.token_stats([query.record for query in fitting], advance, context)
+        stats = target.token_stats([query.record for query in fitting], progress.listener(done), context)
         found = {query.key: NO_ANSWER for query in part}
         found |= {query.key: one for query, one in zip(fitting, stats, strict=True)}
-        run.keep_stats(queries_name(epoch), found, time.monotonic() - started)
+        STATS.keep(run.folder, queries_name(epoch), found, time.monotonic() - started)
         done += len(part)
 
 

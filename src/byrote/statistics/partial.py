@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from byrote.statistics.groups import Grouping
 from byrote.statistics.interval import newcombe, t_quantile
-from byrote.statistics.roc import as_scores, missing, roc_curve, unresolved
+from byrote.statistics.roc import as_scores, missing, roc_curve, share_below, unresolved
 from byrote.types import Estimate, Floats
 
 FEW = 5  # fewer members (or nonmembers kept) than this out of order, and Newcombe takes over
@@ -72,19 +72,12 @@ def _area(members: Floats, nonmembers: Floats, max_fpr: float) -> tuple[float, f
 
 def _influences(members: Floats, nonmembers: Floats, max_fpr: float, edge: float) -> tuple[Floats, Floats]:
     """How much each record moves the chance, up to a constant a side: members of shape (M,), nonmembers (N,)."""
-    of_members = np.maximum(max_fpr - _share_above(members, nonmembers), 0.0)
+    of_members = np.maximum(max_fpr - share_below(-members, -nonmembers), 0.0)
     # A nonmember in the tail adds its own placement, and pushes another out that stood at the edge.
     of_nonmembers = np.where(
-        _share_above(nonmembers, nonmembers) <= max_fpr, _share_above(nonmembers, members) - edge, 0.0
+        share_below(-nonmembers, -nonmembers) <= max_fpr, share_below(-nonmembers, -members) - edge, 0.0
     )
     return of_members / max_fpr, of_nonmembers / max_fpr
-
-
-def _share_above(scores: Floats, others: Floats) -> Floats:
-    """For each score the share of the others above it, ties counted half."""
-    ordered = np.sort(others)
-    twice = np.searchsorted(ordered, scores, "left") + np.searchsorted(ordered, scores, "right")
-    return np.asarray(1.0 - twice / (2.0 * len(others)))
 
 
 def _limits(

@@ -44,10 +44,11 @@ def placements(members: Floats, nonmembers: Floats) -> tuple[Floats, Floats]:
     of members above each nonmember: the structural components of DeLong 1988, in O(n log n) as Sun
     and Xu 2014 showed. The mean of either is the AUC.
     """
-    return _share_below(members, nonmembers), _share_below(-nonmembers, -members)
+    return share_below(members, nonmembers), share_below(-nonmembers, -members)
 
 
-def _share_below(scores: Floats, others: Floats) -> Floats:
+def share_below(scores: Floats, others: Floats) -> Floats:
+    """For each score the share of the others below it, ties counted half."""
     ordered = np.sort(others)
     twice = np.searchsorted(ordered, scores, "left") + np.searchsorted(ordered, scores, "right")
     return twice / (2.0 * len(others))

@@ -42,7 +42,8 @@ class ExtractionMeasure(Attack):
 
     @abstractmethod
     def measurer(self, side: Sequence[Evidence], sources: Sequence[str]) -> Measure:
-        """What gives one record its numbers, once the evidence on all records of its side is known.
+        """What gives one record its numbers, once all the evidence is there on the records of its side that are asked
+        about: those that have no numbers yet.
 
         `sources` are what truly follows what the model is given, in all records of that side: members for members, and
         for nonmembers nonmembers, which resemble one another as much without anyone having learned them. What is
