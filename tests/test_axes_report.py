@@ -14,7 +14,8 @@ from browsing import chromium, opened
 from byrote.attacks.membership.min_k import MinK
 from byrote.report.axes import AxesManifest, AxisEntry, PointEntry, VariedResults
 from byrote.report.axes_page import axes_html
-from byrote.report.axes_pictures import Picture, look_of, pictures_of, spots_of
+from byrote.report.axes_pictures import Picture, look_of, pictures_of
+from byrote.report.axes_spots import spots_of
 from byrote.report.axes_tables import Overview
 from byrote.report.formats import signed
 from byrote.report.write import write_report

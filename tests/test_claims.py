@@ -17,7 +17,7 @@ from byrote.report.axes import VariedResults
 from byrote.report.axes_page import axes_html, axes_markdown
 from byrote.report.claim_contrasts import Contrast
 from byrote.report.claim_sides import Pair, Side, Studied, pairs_of
-from byrote.report.claims import JudgedClaim, judged, judged_claims
+from byrote.report.claims import JudgedClaim, conditions, judged, judged_claims
 from byrote.report.claims_section import claims_csv, claims_section
 from byrote.report.console import answer_text
 from byrote.report.html import report_html
@@ -108,6 +108,11 @@ def test_perplexities_are_compared_by_their_ratio_and_counts_are_known(folder: P
     value = worse.contrasts[0].contrast.estimate.value
     assert worse.verdict == "supported" and worse.contrasts[0].difference.startswith("×1.")
     assert value == pytest.approx(np.log(ends[0] / ends[1]), rel=0.02)  # type: ignore[operator]
+    same = of(
+        folder, measure="utility.perplexity.perplexity", of={"method": "head"}, than={"method": "lora"},
+        direction="equal", margin=0.5,
+    )  # fmt: skip
+    assert conditions(same).endswith("equal within a factor of 1.65")
     fewer = of(folder, measure="cost.training.trainable_parameters", of={"family": "prompt"}, than={"method": "lora"},
                direction="lower")  # fmt: skip
     assert fewer.verdict == "supported" and "[" not in fewer.contrasts[0].difference

@@ -71,3 +71,26 @@ def test_tiers_of_copies_are_a_curve(tmp_path: Path) -> None:
     line = next(trace for trace in figure["data"] if trace["name"] == "full")
     rows = [pick(results, "auc", method="full", slice=f"copies={n}", epoch=4, seed=0) for n in (1, 4, 16)]
     assert line["y"] == [row.value for row in rows] and len(set(line["y"])) == 3
+
+
+def test_ranks_whose_alpha_rises_with_them_are_a_line_at_their_ratio(tmp_path: Path) -> None:
+    build(tmp_path, methods=("head", "lora"), attacks=("loss",), members=60, test=20)
+    manifest = json.loads((tmp_path / MANIFEST).read_text())
+    for cell in manifest["cells"]:
+        if cell["method"] == "head":
+            cell |= {"method": "lora", "settings": '{"lora_alpha":256,"r":128}'}
+    (tmp_path / MANIFEST).write_text(json.dumps(manifest))
+    results = Results.read(tmp_path)
+    (picture,) = curves_of(results).pictures
+    figure = picture.figures[0]
+    assert picture.title == "By r" and figure is not None
+    line = next(trace for trace in figure["data"] if len(trace["x"]) == 2)
+    rows = [pick(results, "auc", settings=of, epoch=4, seed=0) for of in ("", '{"lora_alpha":256,"r":128}')]
+    assert line["name"] == "lora, lora_alpha/r 2" and line["y"] == [row.value for row in rows]
+
+
+def test_levels_without_a_run_that_is_not_private_have_no_place_for_one(tmp_path: Path) -> None:
+    build(tmp_path, methods=("lora",), attacks=("loss",), members=60, test=20, levels=("8", "1"))
+    (picture,) = curves_of(Results.read(tmp_path)).pictures
+    assert picture.figures[0] is not None
+    assert picture.figures[0]["layout"]["xaxis"]["ticktext"] == ["ε 1", "ε 8"]

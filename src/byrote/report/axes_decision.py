@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from byrote.report.axes import PointEntry, VariedResults
-from byrote.report.axes_pictures import Spot, lines_of
+from byrote.report.axes_lines import lines_of
+from byrote.report.axes_spots import Spot
 from byrote.report.decision import Decision, Outcome, decision_of
 from byrote.report.findings import Configuration
 from byrote.report.formats import listed

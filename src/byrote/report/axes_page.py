@@ -7,7 +7,8 @@ from urllib.parse import quote
 
 from byrote.report.axes import VariedResults
 from byrote.report.axes_decision import Decided, decided, frontier_of_points, point_recommendations
-from byrote.report.axes_pictures import look_of, pictures_of, spots_of
+from byrote.report.axes_pictures import look_of, pictures_of
+from byrote.report.axes_spots import spots_of
 from byrote.report.axes_tables import Overview, PointTable
 from byrote.report.claims_section import claims_markdown, claims_section
 from byrote.report.frontier import Frontier

@@ -268,8 +268,12 @@ def _needed_of(each: Sequence[JudgedContrast], verdict: Verdict) -> str:
     return next((one.needed for one in each if one.needed), "")
 
 
-def conditions(claim: Claim, margin: float) -> str:
+def conditions(judged: JudgedClaim) -> str:
     """What is compared, in words: 'membership.loss.auc, at matched validation loss (within 0.02 nats)'."""
+    claim, margin = judged.claim, f"{judged.margin:g}"
+    is_ratio = any(one.contrast.is_ratio for one in judged.contrasts)
+    if is_ratio:
+        margin = f"a factor of {measure(math.exp(judged.margin))}"
     words = [claim.measure]
     words += [f"{key} {value}" for key, value in claim.settings.items()]
     if claim.at == "matched":
@@ -277,7 +281,7 @@ def conditions(claim: Claim, margin: float) -> str:
     elif claim.at == "best":
         words.append("at the epoch of lowest validation loss")
     if claim.direction == "equal":
-        words.append(f"equal within ±{margin:g}")
+        words.append(f"equal within {'' if is_ratio else '±'}{margin}")
     elif claim.direction in ("not higher", "not lower"):
-        words.append(f"{claim.direction} by more than {margin:g}")
+        words.append(f"{claim.direction} by more than {margin}")
     return ", ".join(words)

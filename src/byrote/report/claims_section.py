@@ -79,7 +79,7 @@ def _line(one: JudgedClaim) -> ClaimLine:
         one.claim.id,
         one.claim.says,
         one.verdict,
-        conditions(one.claim, one.margin),
+        conditions(one),
         weakest.difference if weakest is not None else "",
         between,
         size_words(weakest.contrast) if weakest is not None else "",
@@ -117,7 +117,7 @@ def claims_csv(results: Results | VariedResults) -> str:
 
 def _rows(one: JudgedClaim) -> Iterator[list[object]]:
     claim = one.claim
-    head = [claim.id, claim.says, one.verdict, claim.measure, conditions(claim, one.margin)]
+    head = [claim.id, claim.says, one.verdict, claim.measure, conditions(one)]
     for each in one.contrasts:
         found, estimate = each.contrast, each.contrast.estimate
         yield [*head, each.where, each.one, each.other, *found.ends, "log-ratio" if found.is_ratio else "difference",

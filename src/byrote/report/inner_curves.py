@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from byrote.report.axes import AxesManifest, PointEntry, PointResults, VariedResults
-from byrote.report.axes_pictures import Picture, key_of, look_of, pictures_of, spots_of
+from byrote.report.axes_pictures import Picture, key_of, look_of, pictures_of
+from byrote.report.axes_spots import spots_of
 from byrote.report.palette import Style
 from byrote.report.results import Results
 

@@ -89,6 +89,7 @@ class Results:
 
     @property
     def failed(self) -> list[Cell]:
+        """The runs that came to nothing; each says why in `error`."""
         return [cell for cell in self.manifest.cells if cell.status == "failed"]
 
     def table(self) -> pd.DataFrame:
