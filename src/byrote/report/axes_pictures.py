@@ -22,6 +22,8 @@ from byrote.report.summary import MOST_DRAWN, Summary
 MOST_FIGURES = 120
 """Of one picture: those of the first measures stand for all, which the rows of the page have."""
 MOST_TICKS = 24
+SEEDS = "seeds"
+"""An axis that only says how often a point was repeated: points of one and of three seeds stand in one picture."""
 WIDE = 8.0
 """Numbers whose largest is so many times the smallest stand on a logarithmic axis."""
 
@@ -54,16 +56,12 @@ def pictures_of(results: VariedResults, spots: Sequence[Spot], look: Mapping[str
         of_axis = [tier for spot in spots for tier in tiers(spot)] if axis.path == COPIES else spots
         values = {spelt(value): at for at, value in reversed(list(enumerate(axis.values)))}
         on_axis = {spot: at for spot in of_axis if (at := value_of(spot, axis, values)) is not None}
-        if len(set(on_axis.values())) < 2:
-            continue
         lines = lines_of(list(on_axis), axis)
         if axis in inner and not is_line(on_axis, lines):
             continue
-        places: dict[str, dict[Spot, int]] = {}
-        for spot, at in on_axis.items():
-            places.setdefault(
-                ", ".join(f"{path} {word}" for path, word in spot.entry.words.items() if path != axis.path), {}
-            )[spot] = at
+        places = _places(axis, on_axis)
+        if not places:
+            continue
         shown = measures[: max(MOST_FIGURES // len(places), 1)]
         figures = [_figure(axis, at, lines, measure, look) for measure in shown for at in places.values()]
         labels = [measure.label for measure in shown]
@@ -108,6 +106,15 @@ def _scale(axis: AxisEntry, on_axis: Mapping[Spot, int]) -> Scale:
 def _size(on_axis: Mapping[Spot, int], at: int) -> float | None:
     """The parameters of a model: of the method that adds fewest."""
     return min((spot.parameters for spot, value in on_axis.items() if value == at and spot.parameters), default=None)
+
+
+def _places(axis: AxisEntry, on_axis: Mapping[Spot, int]) -> dict[str, dict[Spot, int]]:
+    """What stands on the axis by what the other axes say, where that is two values or more; seeds hold nothing."""
+    places: dict[str, dict[Spot, int]] = {}
+    for spot, at in on_axis.items():
+        words = (f"{path} {word}" for path, word in spot.entry.words.items() if path not in (axis.path, SEEDS))
+        places.setdefault(", ".join(words), {})[spot] = at
+    return {place: at for place, at in places.items() if len(set(at.values())) > 1}
 
 
 def _figure(

@@ -253,7 +253,9 @@ def level_label(privacy: str) -> str:
 
 
 def _spelled(value: Any) -> str:
-    """A setting's value: lists as 'q_proj/v_proj', what is nested as JSON."""
+    """A setting's value: lists as 'q_proj/v_proj', 16.0 as 16, what is nested as JSON."""
+    if isinstance(value, float) and value.is_integer():
+        return f"{value:.0f}" if abs(value) < 1e15 else str(value)
     if isinstance(value, list) and all(isinstance(part, str | int | float) for part in value):
         return "/".join(map(str, value))
     return str(value) if isinstance(value, str | int | float) else canonical_json(value)
