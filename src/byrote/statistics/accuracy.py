@@ -40,9 +40,9 @@ def balanced_accuracy(
     if problem := missing(positive, negative):
         return Estimate.absent(problem, n)
     grouping = Grouping.of(len(positive), len(negative), member_groups, nonmember_groups)
-    if min(grouping.counts()) < FEWEST:
+    if min(grouping.counts) < FEWEST:
         what = "groups on each side" if grouping.repeats else "members and as many nonmembers"
-        return Estimate.absent(f"needs {FEWEST} {what}, has {' and '.join(map(str, grouping.counts()))}", n)
+        return Estimate.absent(f"needs {FEWEST} {what}, has {' and '.join(map(str, grouping.counts))}", n)
     found, accused = (np.zeros(len(side), dtype=bool) for side in (positive, negative))
     first = halves(grouping, seed)
     for chosen in (first, ~first):

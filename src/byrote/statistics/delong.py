@@ -145,7 +145,7 @@ def _interval(
     """Newcombe's interval near 0 and 1; elsewhere a bootstrap of copies, or DeLong's on the logit scale."""
     value = ranking.auc
     if ranking.at_edge(grouping):
-        return *newcombe(value, *grouping.counts(), level), "newcombe"
+        return *newcombe(value, *grouping.counts, level), "newcombe"
     if grouping.repeats:
         draws = [ranking.resampled(*weights) for weights in grouping.resample(seed, replicates)]
         return *_percentiles(np.concatenate(draws), level), "group-bootstrap"

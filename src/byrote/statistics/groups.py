@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from byrote.types import Floats
 CHUNK = 200  # replicates held in memory at once
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Grouping:
     """The group of each member, shape (M,), and of each nonmember, shape (N,), as numbers from 0.
 
@@ -28,28 +29,23 @@ class Grouping:
         cls, members: int, nonmembers: int, member_groups: Sequence[str] | None, nonmember_groups: Sequence[str] | None
     ) -> Grouping:
         """Number the labels; raises ValueError where their count is not that of the records."""
-        labels: list[tuple[str, str | int]] = []
         for side, size, groups in (("member", members, member_groups), ("nonmember", nonmembers, nonmember_groups)):
-            if groups is None:
-                labels += [(side, index) for index in range(size)]
-            elif len(groups) != size:
+            if groups is not None and len(groups) != size:
                 raise ValueError(f"{size} {side} scores but {len(groups)} groups")
-            else:
-                labels += [("group", label) for label in groups]
-        numbers: dict[tuple[str, str | int], int] = {}
-        codes = np.fromiter((numbers.setdefault(label, len(numbers)) for label in labels), np.intp, len(labels))
-        return cls(codes[:members], codes[members:])
+        one, other = (None if groups is None else tuple(groups) for groups in (member_groups, nonmember_groups))
+        return _numbered(members, nonmembers, one, other)
 
     @property
     def repeats(self) -> bool:
         """Whether any group holds more than one record."""
         return self.size < len(self.member) + len(self.nonmember)
 
-    @property
+    @cached_property
     def size(self) -> int:
         """How many groups there are on both sides together."""
         return int(max(self.member.max(initial=-1), self.nonmember.max(initial=-1))) + 1
 
+    @cached_property
     def counts(self) -> tuple[int, int]:
         """How many groups the members form, and how many the nonmembers."""
         return len(np.unique(self.member)), len(np.unique(self.nonmember))
@@ -72,6 +68,20 @@ class Grouping:
                 if len(of_kind):
                     weights[:, of_kind] = _draws(rng, rows, len(of_kind))
             yield weights[:, self.member], weights[:, self.nonmember]
+
+
+@lru_cache(maxsize=64)
+def _numbered(
+    members: int, nonmembers: int, member_groups: tuple[str, ...] | None, nonmember_groups: tuple[str, ...] | None
+) -> Grouping:
+    """Kept, as a report asks for the same records again with every attack, metric and epoch."""
+    labels: list[tuple[str, str | int]] = []
+    for side, size, groups in (("member", members, member_groups), ("nonmember", nonmembers, nonmember_groups)):
+        labels += [(side, at) for at in range(size)] if groups is None else [("group", label) for label in groups]
+    numbers: dict[tuple[str, str | int], int] = {}
+    codes = np.fromiter((numbers.setdefault(label, len(numbers)) for label in labels), np.intp, len(labels))
+    codes.setflags(write=False)
+    return Grouping(codes[:members], codes[members:])
 
 
 def _draws(rng: np.random.Generator, rows: int, size: int) -> NDArray[np.intp]:

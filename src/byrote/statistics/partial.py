@@ -42,7 +42,7 @@ def partial_auc(
     n = len(positive) + len(negative)
     grouping = Grouping.of(len(positive), len(negative), member_groups, nonmember_groups)
     problem = "" if len(positive) and len(negative) else missing(positive, negative)
-    problem = problem or unresolved(negative, grouping.counts()[1], max_fpr) or missing(positive, negative)
+    problem = problem or unresolved(negative, grouping.counts[1], max_fpr) or missing(positive, negative)
     if problem:
         return Estimate.absent(problem, n)
     chance, edge = _area(positive, negative, max_fpr)
@@ -84,7 +84,7 @@ def _limits(
     chance: float, of_members: Floats, of_nonmembers: Floats, grouping: Grouping, max_fpr: float, level: float
 ) -> tuple[float, float, str]:
     """Limits of the chance, with as many degrees of freedom as groups of nonmembers are kept, less one."""
-    members, nonmembers = grouping.counts()
+    members, nonmembers = grouping.counts
     kept = max(max_fpr * nonmembers, 2.0)
     few = min(_out_of_order(of_members), _out_of_order(of_nonmembers)) < FEW or members < 2
     variance = 0.0 if few else _variance(of_members, of_nonmembers, grouping)
@@ -105,7 +105,7 @@ def _variance(of_members: Floats, of_nonmembers: Floats, grouping: Grouping) -> 
     """The variance of the chance: a sum of squares over groups, which may stand on both sides (Obuchowski 1997)."""
     sums = np.zeros(grouping.size)
     sides = ((of_members, grouping.member), (of_nonmembers, grouping.nonmember))
-    for (influences, codes), groups in zip(sides, grouping.counts(), strict=True):
+    for (influences, codes), groups in zip(sides, grouping.counts, strict=True):
         centred = (influences - influences.mean()) / len(influences) * math.sqrt(groups / (groups - 1.0))
         np.add.at(sums, codes, centred)
     return float(sums @ sums)
