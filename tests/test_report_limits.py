@@ -151,7 +151,7 @@ def test_names_tell_apart_what_only_delta_or_clipping_tells_apart(tmp_path: Path
     plain = clipped.model_copy(update={"settings": '{"r":16}'})
     for cells, names in (
         ([base, clipped], ["lora, r 16, noise 0.8"]),
-        ([base, plain, clipped], ["lora, r 16, noise 0.8", "lora, r 16, noise 0.8, clip_norm 1.0"]),
+        ([base, plain, clipped], ["lora, r 16, noise 0.8", "lora, r 16, noise 0.8, clip_norm 1"]),
     ):
         manifest.model_copy(update={"cells": cells}).write(tmp_path)
         results = Results.read(tmp_path)
