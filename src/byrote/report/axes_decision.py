@@ -28,7 +28,7 @@ def decided(results: VariedResults) -> Decided:
 
 def point_recommendations(results: VariedResults, found: Decided) -> list[str]:
     """Which method to choose where, and where none; with numbers where there is one point alone."""
-    if len(found) == 1:
+    if len(results.points) == 1 and found:
         return recommendation(found[0][1])
     chosen: dict[str, list[PointEntry]] = {}
     none: dict[str, list[PointEntry]] = {}

@@ -13,6 +13,7 @@ from byrote.report.controls import unseen
 from byrote.report.extraction_numbers import comes_out_more, number_label
 from byrote.report.findings import Configuration, Finding
 from byrote.report.formats import signed, with_limits
+from byrote.report.other_leaks import OtherLeaks
 from byrote.report.results import Results
 from byrote.report.sliced import SlicedIndex
 from byrote.report.summary import Summary
@@ -107,12 +108,17 @@ class Decision:
         found = []
         if attack is not None and summary.verdict(one) in ("leaks", "below null"):
             found.append(f"AUC {with_limits(one.auc[attack].estimate)}")
+        found += self._others.of(one)
         for extraction in summary.results.evidence.extractions:
             for metric, row in comes_out_more(self._out, one, extraction).items():
                 found.append(f"{number_label(extraction, metric)} {with_limits(row.estimate, signed)} of members")
         if one.configuration in {of.configuration for of, _ in learned_wrong_labels(summary)}:
             found.append("wrong labels learned")
         return found
+
+    @cached_property
+    def _others(self) -> OtherLeaks:
+        return OtherLeaks(self.summary)
 
     @cached_property
     def _out(self) -> SlicedIndex:

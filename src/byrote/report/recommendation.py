@@ -30,7 +30,8 @@ def recommendation(of: Decision) -> list[str]:
     if summary.results.evidence.audited:
         return _audited(of)
     if of.contest.leakage is None:
-        return ["This study measures no leakage that methods could be chosen by: give it attacks."]
+        only = "of leakage only wrong labels that were learned" if summary.results.evidence.poisonings else "no leakage"
+        return [f"This study measures {only}, by which no method is chosen: give it membership attacks."]
     if of.contest.utility is None:
         return ["This study measures no utility, so nothing can be weighed against leakage: no method is chosen."]
     if not of.contest.tuned:
@@ -108,9 +109,12 @@ def _none_useful(of: Decision) -> list[str]:
 def _none_clean(of: Decision) -> list[str]:
     """Where what helps leaks, or may: none is recommended, and what would settle it."""
     unsure = [one for one in of.useful if of.state(one) != "leaks"]
+    hidden = [one for one in of.useful if of.state(one) == "leaks" and of.absent(one)]
+    but = [f"**{one.configuration.label}** looks clean ({_leak(of, one)}), but {of.shown(one)[0]}." for one in hidden]
     which = f"method that is shown to improve {_label(of)}" if of.summary.base is not None else "method"
     if not unsure:
-        return [f"None is recommended as safe: every {which} {'also ' if of.summary.base is not None else ''}leaks."]
+        also = "also " if of.summary.base is not None else ""
+        return [f"None is recommended as safe: every {which} {also}leaks.", *but[:FEW]]
     said = [f"None is recommended as safe: no {which} is shown not to leak."]
     attack = of.summary.headline
     needs = [needed(of.summary, one, attack) if attack is not None else "" for one in unsure]
@@ -119,7 +123,7 @@ def _none_clean(of: Decision) -> list[str]:
         for one, words in list(zip(unsure, needs, strict=True))[:FEW]
     ]
     more = f" and {len(unsure) - FEW} more" if len(unsure) > FEW else ""
-    return [*said, f"Not resolved: {listed(each)}{more}."]
+    return [*said, f"Not resolved: {listed(each)}{more}.", *but[:FEW]]
 
 
 def _trade(of: Decision) -> list[str]:
