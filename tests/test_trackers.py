@@ -110,7 +110,7 @@ def test_a_page_that_shows_texts_is_sent_to_nobody(folder: Path) -> None:
     assert [file.name for file in Kept.batches[0][-1].files] == ["report.md", "results.csv"]
     assert told.lines[0] == "The page shows texts of records, so it is sent to no tracker."
     report_to([Kept()], results, folder, told)  # written again without them
-    assert [[file.name for file in run.files][0] for run in Kept.batches[1]] == ["report.html"]
+    assert [next(file.name for file in run.files) for run in Kept.batches[1]] == ["report.html"]
 
 
 def test_a_tracker_that_fails_costs_nothing_else(folder: Path) -> None:
