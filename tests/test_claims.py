@@ -88,6 +88,15 @@ def test_what_a_claim_is_about_is_every_pair_and_the_weakest_stands_first(folder
     )
 
 
+def test_epochs_that_both_sides_share_only_narrow(folder: Path) -> None:
+    found = of(folder, of={"method": "full"}, than={"method": "lora"}, where={"epoch": [1, 2]})
+    assert sorted(one.contrast.epochs for one in found.contrasts) == [("1", "1"), ("2", "2")]
+    studied = Studied.of(Results.read(folder))
+    sliced = {"id": "c", "says": "It is so.", "measure": LOSS, "where": {"slice": ["copies=1", "copies=8"]}}
+    pairs = pairs_of(Claim(**sliced, of={"method": "full"}, than={"method": "lora"}), studied)
+    assert [(one.one.slice, one.other.slice) for one in pairs] == [("copies=1",) * 2, ("copies=8",) * 2]  # type: ignore[union-attr]
+
+
 def test_the_difference_is_delong_s_on_the_same_records_pooled_over_seeds(folder: Path) -> None:
     found = of(folder, of={"method": "lora"}, than={"method": "prefix-tuning"}).contrasts[0].contrast
     cells = {(cell.method, cell.seed): cell.run_id for cell in Manifest.read(folder).cells}
