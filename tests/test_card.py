@@ -69,6 +69,16 @@ def test_narrowed_results_are_the_same_rows(seeds: Path) -> None:
     }
 
 
+def test_a_positive_control_of_another_seed_still_warns(tmp_path: Path) -> None:
+    manifest = build(tmp_path, methods=("prompt-tuning",), attacks=("loss",), epochs=1, members=150, test=20,
+                     seeds=(0, 1))  # fmt: skip
+    blind, meant = (cell for cell in manifest.cells if cell.method != "none")
+    manifest.model_copy(update={"positive_control": blind}).write(tmp_path)
+    text = card(Results.read(tmp_path), meant.run_id)
+    assert "loss does not see even over-fitted members" in text
+    assert "Members against nonmembers: 150 members and 150 nonmembers." in text, "the control's split is not its own"
+
+
 def test_the_ledger(tmp_path: Path) -> None:
     build_private(tmp_path)
     ledger = rewrite_ledgers(tmp_path)

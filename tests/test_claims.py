@@ -29,7 +29,7 @@ from byrote.statistics.delong import auc_lift
 from byrote.statistics.interval import pool_logs_over_seeds, pool_over_seeds
 from byrote.store import MANIFEST, Manifest
 from byrote.types import Estimate
-from report_folder import build, stored
+from report_folder import build, build_private, stored
 from test_axes_report import make_overview
 
 LOSS = "membership.loss.auc"
@@ -88,6 +88,15 @@ def test_what_a_claim_is_about_is_every_pair_and_the_weakest_stands_first(folder
     )
 
 
+def test_epochs_that_both_sides_share_only_narrow(folder: Path) -> None:
+    found = of(folder, of={"method": "full"}, than={"method": "lora"}, where={"epoch": [1, 2]})
+    assert sorted(one.contrast.epochs for one in found.contrasts) == [("1", "1"), ("2", "2")]
+    studied = Studied.of(Results.read(folder))
+    sliced = {"id": "c", "says": "It is so.", "measure": LOSS, "where": {"slice": ["copies=1", "copies=8"]}}
+    pairs = pairs_of(Claim(**sliced, of={"method": "full"}, than={"method": "lora"}), studied)
+    assert [(one.one.slice, one.other.slice) for one in pairs] == [("copies=1",) * 2, ("copies=8",) * 2]  # type: ignore[union-attr]
+
+
 def test_the_difference_is_delong_s_on_the_same_records_pooled_over_seeds(folder: Path) -> None:
     found = of(folder, of={"method": "lora"}, than={"method": "prefix-tuning"}).contrasts[0].contrast
     cells = {(cell.method, cell.seed): cell.run_id for cell in Manifest.read(folder).cells}
@@ -120,6 +129,17 @@ def test_perplexities_are_compared_by_their_ratio_and_counts_are_known(folder: P
         folder, measure="cost.training.seconds", of={"method": "lora"}, than={"method": "full"}, direction="lower"
     )
     assert seconds.verdict == "not resolved" and "no interval" in seconds.contrasts[0].difference
+
+
+def test_what_the_ledger_states_is_known(tmp_path: Path) -> None:
+    build_private(tmp_path, levels=("none", "2", "8"), seeds=(0, 1, 2))
+    spent = {"measure": "privacy.epsilon.epsilon"}
+    lora = {"method": "lora"}
+    assert of(tmp_path, **spent, of={**lora, "privacy": 8}, than={**lora, "privacy": 2}).verdict == "supported"
+    assert of(tmp_path, **spent, of={**lora, "privacy": 8}, than=9, direction="lower").verdict == "supported"
+    assert of(tmp_path, **spent, of={**lora, "privacy": 8}, than=7, direction="lower").verdict == "contradicted"
+    seconds = of(tmp_path, measure="cost.training.seconds", of={**lora, "privacy": 8}, than={**lora, "privacy": 2})
+    assert seconds.needed == "the 3 seeds came to the same, and none has an interval of its own"
 
 
 def test_matched_utility_takes_the_best_epochs_that_both_reach(folder: Path) -> None:

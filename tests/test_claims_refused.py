@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from byrote.report.estimates import P_VALUE, STATED
 from byrote.study import VariedStudy, load
+from byrote.study.claims import MEMBERSHIP
 from byrote.types import StudyError
 
 GOOD = """\
@@ -49,6 +51,13 @@ def test_a_claim_that_names_what_is_not_there_is_refused(tmp_path: Path, vary: s
     assert "rising lists two" in said("    than:", "    rising: [{method: full}]\n    than:")
     assert "unknown key 'thn'" in said("    than:", "    thn: 3\n    than:")
     assert "min-k has no field 'q'" in said("membership.loss.auc", "membership.min-k.auc\n    settings: {q: 1}")
+    k = said("membership.loss.auc", "membership.min-k.auc\n    settings: {k: 0.3}")
+    assert "settings: k: no min-k of the study has 0.3." in k
+    assert "no membership attack has 'aux'. Did you mean 'auc'?" in said("loss.auc", "loss.aux")
+    last = 2 if vary else 3
+    assert f"the study has no epoch 7: its last is {last}" in said("{method: full}", "{method: full, epoch: 7}")
+    tier = said("    of: {method: full}", "    where: {slice: copies=9}\n    of: {method: full}")
+    assert "where: slice: the study's plants make no 'copies=9'." in tier
     twice = good[good.index("  - id: one") :]
     assert "the id 'one' stands twice" in said(twice, twice + twice)
 
@@ -113,3 +122,7 @@ def test_claims_change_no_run(tmp_path: Path) -> None:
         for study in (claimed, plain)
     ]
     assert ids[0] == ids[1] and claimed.claims and not plain.claims
+
+
+def test_every_metric_of_a_membership_attack_can_be_claimed() -> None:
+    assert {*STATED, "auc-lift", P_VALUE} == set(MEMBERSHIP)

@@ -18,9 +18,9 @@ from byrote.report.selection import Key
 from byrote.statistics.comparison import holm, p_value
 from byrote.statistics.delong import auc_lift
 from byrote.statistics.interval import pool_over_seeds
-from byrote.store import Manifest
+from byrote.store import Manifest, RunFolder
 from byrote.types import Estimate
-from report_folder import build, pick, stored
+from report_folder import build, build_private, pick, stored
 from small_study import caller
 from test_axes_report import SMALL, make_overview
 
@@ -147,6 +147,31 @@ def test_several_seeds_are_pooled(tmp_path: Path) -> None:
     assert found.seeds == (0, 1, 2) and found.difference.n == 3
     assert (found.difference.value, found.difference.low) == pytest.approx((wanted.value, wanted.low))
     assert any(line.startswith("model full, seed 3") for line in compared.only_second)
+
+
+def test_what_is_counted_is_the_mean_over_the_seeds_too(tmp_path: Path) -> None:
+    options = {**OPTIONS, "members": 40, "methods": ("full",), "seeds": (0, 1), "epochs": 1}
+    build(tmp_path / "a", **options)
+    build(tmp_path / "b", **options)
+    new_runs(tmp_path / "b", "0", "9")
+    for cell in Manifest.read(tmp_path / "b").cells:
+        if cell.method == "full":
+            run = RunFolder(tmp_path / "b" / "runs" / cell.run_id)
+            cost = json.loads((run.path / "cost.json").read_text())
+            run.write_json("cost.json", cost | {"train_seconds": cost["train_seconds"] + 1 + 100 * cell.seed})
+    (found,) = compare(tmp_path / "a", tmp_path / "b", Asked([Key.read("cost.training.seconds")])).rows
+    assert found.records == "counted" and found.difference.value == pytest.approx(51)
+    assert (found.difference.low, found.difference.high, found.verdict) == (None, None, "")
+
+
+def test_levels_that_differ_in_delta_alone_are_compared_by_it(tmp_path: Path) -> None:
+    for side in "ab":
+        manifest = build_private(tmp_path / side, levels=("4", "8"))
+        for cell, delta in zip([c for c in manifest.cells if c.method != "none"], (1e-5, 1e-6), strict=True):
+            cell.privacy, cell.delta = "8", delta
+        manifest.write(tmp_path / side)
+    compared = compare(tmp_path / "a", tmp_path / "b", Asked([Key.read("membership.loss")]))
+    assert [one.records for one in compared.rows] == ["same run"] * 2, "each with itself, and not with the other delta"
 
 
 def test_what_only_one_has_and_which_settings_differ(pair: tuple[Path, Path]) -> None:

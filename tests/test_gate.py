@@ -137,6 +137,14 @@ def test_a_seed_without_numbers_fails(tmp_path: Path) -> None:
     assert not found.passed and any("needs 2 seeds with a value, has 1" in check.why for check in found.checks)
 
 
+def test_a_seed_without_numbers_fails_though_the_others_are_pooled(tmp_path: Path) -> None:
+    build(tmp_path, methods=("full",), attacks=("loss",), epochs=1, members=40, test=20, seeds=(0, 1, 2))
+    damaged = next(c.run_id for c in Manifest.read(tmp_path).cells if c.method == "full" and c.seed == 1)
+    (tmp_path / "runs" / damaged / "scores.parquet").write_bytes(b"")
+    pooled, absent = judged(tmp_path, "membership.auc=1").checks
+    assert pooled.passed and pooled.n == 2 and not absent.passed and absent.why == "no such number of seed 1"
+
+
 def test_epsilon(tmp_path: Path) -> None:
     build_private(tmp_path)
     ledger = rewrite_ledgers(tmp_path)

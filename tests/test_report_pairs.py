@@ -12,6 +12,7 @@ from byrote.report.answer import answer
 from byrote.report.html import report_html
 from byrote.report.markdown import report_markdown
 from byrote.report.pairwise import comparisons, pairwise_of
+from byrote.report.quantities import gain, leakage_of
 from byrote.report.results import Results
 from byrote.report.summary import Summary
 from byrote.statistics.comparison import p_value
@@ -56,6 +57,22 @@ def test_the_difference_is_the_paired_one_and_pools_the_seeds(folder: Path, resu
         alone.append(expected)
     pooled, row = pool_over_seeds(alone), pick(results, "auc-vs-full", method="lora", seed=None)
     assert (row.value, row.low, row.high, row.n, row.run_id) == (pooled.value, pooled.low, pooled.high, 3, "")
+
+
+@pytest.mark.parametrize("methods", [("lora", "full"), ("full", "lora")])
+def test_one_shared_seed_is_told_alike_whichever_stands_first(tmp_path: Path, methods: tuple[str, str]) -> None:
+    manifest = build(tmp_path, methods=methods, attacks=("loss",), seeds=(0, 1, 2), epochs=2, members=80, test=40)
+    for cell in manifest.cells:
+        if cell.method == "lora" and cell.seed:
+            cell.status = "failed"
+    manifest.write(tmp_path)
+    summary = Summary(Results.read(tmp_path))
+    (pair,) = comparisons(summary)
+    assert (pair.row.seed, pair.row.value, pair.verdict) == (None, None, "not resolved")
+    quantity, (one, other) = leakage_of(summary), summary.tuned
+    assert quantity is not None
+    for estimate in (gain(quantity, one, other).estimate, gain(quantity, other, one).estimate, pair.row.estimate):
+        assert estimate.value is None and estimate.reason == "needs 2 seeds with a value, has 1"
 
 
 def test_p_values_are_adjusted_for_all_pairs(results: Results) -> None:

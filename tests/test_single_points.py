@@ -86,6 +86,7 @@ def test_points_alone_stand_beside_the_study_itself(tmp_path: Path) -> None:
         ("epochs: 2}", "epoch: 2}", "unknown field 'epoch'. Did you mean 'epochs'?"),
         ("epochs: 2}", "name: x}", "name cannot stand in a single point"),
         ("epochs: 2}", "method.r: 2}", "method.r cannot stand in a single point"),
+        ("epochs: 2}", "data: x}", "vary.points: data: each value is a mapping that is laid over data"),
         ("- {model: builtin:tiny-16m, seeds: [0], epochs: 2}", "- 3", "must be a list of mappings"),
         ("model: builtin:tiny\n", "model: builtin:smollm2-135m\n", "says nothing of model"),
     ],

@@ -107,7 +107,9 @@ def narrowed(evidence: Evidence, cells: Sequence[Cell]) -> Evidence:
     """The same study had it been of these cells alone."""
     seeds = {cell.seed for cell in cells if cell.method != "none"}
     kept = [cell for cell in cells if cell.seed in seeds]
-    splits = {seed: parts for seed, parts in evidence.splits.items() if seed in seeds}
+    control = evidence.manifest.positive_control  # its records may be of another seed's split
+    needed = seeds if control is None else seeds | {control.seed}
+    splits = {seed: parts for seed, parts in evidence.splits.items() if seed in needed}
     sizes = {seed: size for seed, size in evidence.manifest.splits.items() if int(seed) in seeds}
     manifest = evidence.manifest.model_copy(update={"cells": kept, "splits": sizes})
     return replace(evidence, manifest=manifest, splits=splits, nulls={}, parts={})

@@ -123,7 +123,8 @@ def _damage(evidence: Evidence) -> Iterator[str]:
 
 def _sample_sizes(evidence: Evidence) -> Iterator[str]:
     sizes = {
-        seed: {split: len(evidence.part_of(seed, split)) for split in parts} for seed, parts in evidence.splits.items()
+        seed: {split: len(evidence.part_of(seed, split)) for split in evidence.splits[seed]}
+        for seed in evidence.split_seeds
     }
     for seed in evidence.seeds:
         if seed not in sizes:
@@ -204,7 +205,7 @@ def _swapped(evidence: Evidence, rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _copies(evidence: Evidence) -> Iterator[str]:
-    for seed in evidence.splits:
+    for seed in evidence.split_seeds:
         member, nonmember = (set(evidence.part(seed, split).groups) for split in ("member", "nonmember"))
         if member & nonmember:
             yield f"Copies of one text are on both sides of the split of seed {seed}: AUC is then biased toward 0.5."

@@ -24,6 +24,8 @@ from byrote.types import Estimate
 
 COUNTED = ("trainable_parameters", "total_parameters", "stored_bytes")
 """Costs that are known, and not measured: their differences need no interval."""
+ACCOUNTS = ("epsilon", "training")
+"""Names of privacy numbers that the ledger states; the audit's bounds are estimates."""
 MATCHED = 0.02
 """How far apart two validation losses may lie and still count as matched, in nats: 2% of a perplexity."""
 
@@ -93,7 +95,7 @@ class Contrasts:
             if found.value is None:
                 reasons.append(found.reason)
                 continue
-            alone.append(found if claim.measured.metric not in COUNTED else _exact(found))
+            alone.append(_exact(found) if _is_known(claim.measured) else found)
             ends.append(numbers)
             epochs.append((here.epoch, there.epoch if there is not None else None))
         estimate = _pooled(alone, reasons or [_why_none(pair)])
@@ -279,6 +281,11 @@ def _log(estimate: Estimate) -> Estimate:
         math.log(limit) if limit is not None and limit > 0.0 else None for limit in (estimate.low, estimate.high)
     )
     return replace(estimate, value=math.log(estimate.value), low=low, high=high, null_value=0.0)
+
+
+def _is_known(measure: Measure) -> bool:
+    """Whether a number is counted or accounted, and not estimated: its differences need no interval."""
+    return measure.metric in COUNTED or (measure.kind == "privacy" and measure.name in ACCOUNTS)
 
 
 def _exact(estimate: Estimate) -> Estimate:

@@ -213,6 +213,9 @@ def _agree(one: Side, other: Side, named: set[str]) -> bool:
     """Whether two sides are alike in all that neither selector names, and not the very same."""
     if one.identity == other.identity:
         return False
+    # Several slices or epochs that both sides share say where to compare, each with itself.
+    if any(key not in named and getattr(one, key) != getattr(other, key) for key in ("slice", "epoch")):
+        return False
     if one.entry is not None and other.entry is not None and one.entry is not other.entry:
         # What only a single point sets comes along with it: to that model belong so many epochs. But two points that
         # are not apart in what the claim names are no comparison.

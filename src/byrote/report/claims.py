@@ -227,6 +227,8 @@ def _needed(claim: Claim, one: Contrast, margin: float) -> str:
     if estimate.value is None:
         return estimate.reason
     if estimate.low is None or estimate.high is None:
+        if one.seeds > 1:
+            return f"the {one.seeds} seeds came to the same, and none has an interval of its own"
         return "more seeds: one run has no interval"
     if claim.direction == "equal":
         return would_show(estimate, margin, "records")

@@ -149,10 +149,9 @@ def _rows(
             for at, value in enumerate(values):
                 only[at].append(f"{field} {value} (--across {field} compares all the same)")
             return
-    twins = {_key(one): one for one in theirs.configurations}
     _only_there(ours, theirs, only)
     for one in ours.configurations:
-        other = twins.get(_key(one))
+        other = _twin(one, ours, theirs)
         if other is None:
             continue
         for identity in _identities(ours, theirs, one, other, asked):
@@ -166,14 +165,22 @@ def _key(one: Configuration) -> tuple[str, str, str]:
     return one.method, one.settings, one.privacy
 
 
+def _twin(one: Configuration, ours: Numbers, theirs: Numbers) -> Configuration | None:
+    """The same on the other side; where levels differ in delta alone, that of the same delta."""
+    same, alike = ([each for each in side.configurations if _key(each) == _key(one)] for side in (ours, theirs))
+    several = max(len(same), len(alike)) > 1
+    return next((each for each in alike if not several or each.delta == one.delta), None)
+
+
 def _only_there(ours: Numbers, theirs: Numbers, only: tuple[list[str], list[str]]) -> None:
     """Models and measures that one side alone has."""
     for at, (side, other) in enumerate(((ours, theirs), (theirs, ours))):
-        seeds = {_key(one): {cell.seed for cell in one.done} for one in other.configurations}
         for one in side.configurations:
-            missing = sorted({cell.seed for cell in one.done} - seeds.get(_key(one), set()))
+            twin = _twin(one, side, other)
+            has = set() if twin is None else {cell.seed for cell in twin.done}
+            missing = sorted({cell.seed for cell in one.done} - has)
             if missing:
-                which = "" if _key(one) not in seeds else f", seed {', '.join(map(str, missing))}"
+                which = "" if twin is None else f", seed {', '.join(map(str, missing))}"
                 only[at].append(f"model {one.label}{which}")
         measured = [{(i.kind, i.name, i.settings) for of in each.rows.values() for i in of} for each in (side, other)]
         names = sorted(measured[0] - measured[1])
@@ -227,7 +234,9 @@ def _compared(
     way = next(name for name in ("counted", "independent", "paired", "same run", "missing") if name in ways)
     first, second = ([of[seed].estimate for seed in seeds] for of in known)
     manifest, several = here.results.manifest, len(seeds) > 1
-    difference = pool_over_seeds(alone) if several and way not in ("counted", "same run") else alone[0]
+    difference = pool_over_seeds(alone) if several and way != "same run" else alone[0]
+    if way == "counted":  # nothing is estimated, so that the spread over seeds is no interval of it
+        difference = replace(difference, low=None, high=None, interval="")
     return Comparison(
         point, manifest.model, manifest.data, ours[1].label, tuple(seeds), identity, _together(first, is_ratio),
         _together(second, is_ratio), difference, is_ratio, way, p=_p(difference, way), few=_few(alone, several),

@@ -135,7 +135,7 @@ def _copies(evidence: Evidence) -> Iterator[str]:
             if "duplicate" in name:
                 dropped[name.removeprefix("dropped: ")] = max(count, dropped.get(name.removeprefix("dropped: "), 0))
     shared = 0
-    for seed in evidence.splits:
+    for seed in evidence.split_seeds:
         member, nonmember = (set(evidence.part(seed, split).groups) for split in ("member", "nonmember"))
         shared += len(member & nonmember)
     counts = [f"{name} {count:,}" for name, count in dropped.items() if count]

@@ -104,6 +104,12 @@ class Evidence:
     def seeds(self) -> list[int]:
         return sorted({cell.seed for cell in self.manifest.cells})
 
+    @property
+    def split_seeds(self) -> list[int]:
+        """The seeds of the study's runs that have a split: the positive control's may be of another one."""
+        own = {cell.seed for cell in self.manifest.cells}
+        return [seed for seed in self.splits if seed in own]
+
     def epochs(self, cell: Cell) -> list[int]:
         """Epochs of a cell with anything measured; the study's last where nothing could be read."""
         if cell.method == "none":

@@ -114,6 +114,14 @@ def configurations(evidence: Evidence) -> list[Configuration]:
     return sorted(found, key=lambda one: (one.method != "none", methods[one.method, without_privacy(one.settings)]))
 
 
+def over_seeds(one: Configuration, other: Configuration) -> bool:
+    """Whether two are compared over seeds: where either has several, one shared seed never stands for all.
+
+    The untuned model does not count: it is the same whatever the seed.
+    """
+    return any(len(of.done) > 1 for of in (one, other) if of.method != "none")
+
+
 RATE_FIELDS = ("learning_rate", "private_learning_rate")
 SPELLINGS: tuple[tuple[str, ...], ...] = ((), ("own",), ("rate",), ("own", "rate"), ("own", "rate", "delta"))
 """What a label may add, the shortest first."""

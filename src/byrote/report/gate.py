@@ -158,7 +158,7 @@ def _of(
         seen |= bool(rows)
         for row in rows:
             yield _check(limit, point, one, identity, row)
-        absent = [] if any(row.seed is None for row in rows) else _absent(one, rows)
+        absent = _absent(numbers, one, identity, rows, epoch)
         if rows and absent:
             why = f"no such number of seed {', '.join(map(str, absent))}"
             yield _missing(limit, point, one, identity.label, why)
@@ -169,8 +169,16 @@ def _of(
         yield _missing(limit, point, one, str(limit.key), _hint(limit.key, one))
 
 
-def _absent(one: Configuration, rows: Sequence[Row]) -> list[int]:
-    return sorted({cell.seed for cell in one.done} - {row.seed for row in rows if row.seed is not None})
+def _absent(numbers: Numbers, one: Configuration, identity: Identity, rows: Sequence[Row], epoch: str) -> list[int]:
+    """The seeds without the number, though others, perhaps pooled, have it."""
+    done = {cell.seed for cell in one.done}
+    if not any(row.seed is None for row in rows):
+        return sorted(done - {row.seed for row in rows if row.seed is not None})
+    if all(row.value is None or row.n is None or row.n >= len(done) for row in rows):
+        return []  # without a value it has failed already, and says why
+    of = numbers.rows[one][identity]
+    alone = {seed: of.get((seed, end)) for seed, end in numbers.epochs(one, epoch).items()}
+    return sorted(seed for seed, row in alone.items() if row is None or row.value is None)
 
 
 def _hint(key: Key, one: Configuration) -> str:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from byrote.report.evidence import Evidence
-from byrote.report.findings import Configuration, configurations, labels_of
+from byrote.report.findings import Configuration, configurations, labels_of, over_seeds
 from byrote.report.measures import Attack, headline
 from byrote.report.privacy_rows import auc_difference, privacy_settings, without_privacy
 from byrote.report.rows import Row, blank_row, filled
@@ -78,7 +78,7 @@ def pair_rows(evidence: Evidence) -> list[Row]:
 
 
 def _of_pair(evidence: Evidence, pair: Pair, attack: Attack) -> Iterator[Row]:
-    """The difference with every seed that both have, and last over all seeds where there are several."""
+    """The difference with every seed that both have, and last over all of these where either has several."""
     others, alone = {cell.seed: cell for cell in pair.other.done}, []
     ends = {evidence.last_epoch(cell) for cell in pair.one.done}
     for cell in pair.one.done:
@@ -88,7 +88,7 @@ def _of_pair(evidence: Evidence, pair: Pair, attack: Attack) -> Iterator[Row]:
             found = auc_difference(evidence, (cell, epoch), (other, end), attack, pair.name)
             alone.append(filled(blank_row(evidence, cell, epoch, "membership", attack), pair.difference, found))
     yield from alone
-    if alone and len(pair.one.done) > 1:
+    if alone and over_seeds(pair.one, pair.other):
         epoch = ends.pop() if len(ends) == 1 else None
         pooled = pool_over_seeds([row.estimate for row in alone], (-1.0, 1.0))
         yield filled(replace(alone[0], seed=None, epoch=epoch, run_id=""), pair.difference, pooled)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from byrote.report.equivalence import would_show
-from byrote.report.findings import Configuration, Finding, too_few_seeds
+from byrote.report.findings import Configuration, Finding, over_seeds, too_few_seeds
 from byrote.report.formats import ABSENT, limits, listed, rate, signed, with_limits
 from byrote.report.measures import Attack
 from byrote.report.pair_rows import MOST, Pair, levels_of, pairs_of
@@ -109,7 +109,10 @@ def comparisons(summary: Summary) -> list[Comparison]:
 def _compared(summary: Summary, pair: Pair, one: Finding | None, attack: Attack) -> Comparison | None:
     if one is None:
         return None
-    row, adjusted = (summary.index.get(pair.one, one.epoch, attack, name) for name in (pair.difference, pair.adjusted))
+    seed = None if over_seeds(pair.one, pair.other) else pair.one.done[0].seed
+    row, adjusted = (
+        summary.index.one(pair.one, seed, one.epoch, attack, name) for name in (pair.difference, pair.adjusted)
+    )
     if row is None:
         return None
     p = None if adjusted is None else adjusted.value

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from byrote.report.extraction_numbers import beyond, number_label
-from byrote.report.findings import Configuration, Finding, judged_by
+from byrote.report.findings import Configuration, Finding, judged_by, over_seeds
 from byrote.report.measures import Attack, Extraction, Utility
 from byrote.report.privacy_rows import auc_difference
 from byrote.report.rows import Row
@@ -66,7 +66,7 @@ def gain(quantity: Quantity, one: Finding, other: Finding) -> Gain:
     ]
     if not found:
         return Gain(Estimate.absent("no seed has both"), True)
-    if len(one.configuration.done) == 1:
+    if not over_seeds(one.configuration, other.configuration):
         return Gain(found[0], True)
     pooled = pool_over_seeds(found)
     return Gain(replace(pooled, null_value=0.0) if pooled.value is not None else pooled, _agreed(pooled, found))

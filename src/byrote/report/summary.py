@@ -109,7 +109,7 @@ class Summary:
     def sizes(self) -> str:
         """'200 members and 200 nonmembers', with 'per seed' where there are several."""
         evidence = self.results.evidence
-        parts = evidence.splits
+        parts = evidence.split_seeds
         members, nonmembers = (
             min((len(evidence.part_of(seed, side)) for seed in parts), default=0) for side in ("member", "nonmember")
         )

@@ -113,6 +113,7 @@ def single_points(raw: Raw, at: Place) -> list[Raw]:
         if named or (path not in NOT_VARIED and (problem := _cannot_vary(raw, path))):
             why = f"{path} cannot stand in a single point" if named else problem
             raise StudyError(f"{place}: vary.{POINTS}: {why}")
+    _check_data([point["data"] for point in listed if "data" in point], f"{place}: vary.{POINTS}: data")
     return listed
 
 
@@ -134,16 +135,21 @@ def _axis(raw: Raw, path: str, values: Any, place: str) -> Axis:
         raise StudyError(f"{place}: vary: {problem}")
     if not isinstance(values, list) or not values:
         raise StudyError(f"{place}: vary.{path}: must be a list of values; got {values!r}")
-    if path == "data" and (wrong := [value for value in values if not isinstance(value, Mapping)]):
-        raise StudyError(
-            f"{place}: vary.data: each value is a mapping that is laid over data, such as {{source: more.csv}}; "
-            f"got {wrong[0]!r}"
-        )
+    if path == "data":
+        _check_data(values, f"{place}: vary.data")
     spelt = [json.dumps(value, sort_keys=True, default=str) for value in values]
     if twice := [value for value, count in Counter(spelt).items() if count > 1]:
         raise StudyError(f"{place}: vary.{path}: {twice[0]} stands twice")
     labels = [_words(value) for value in values]
     return Axis(path, tuple(values), tuple(labels if len(set(labels)) == len(labels) else spelt))
+
+
+def _check_data(values: Sequence[Any], where: str) -> None:
+    """Raises StudyError for a value of data that no other can be laid over."""
+    if wrong := [value for value in values if not isinstance(value, Mapping)]:
+        raise StudyError(
+            f"{where}: each value is a mapping that is laid over data, such as {{source: more.csv}}; got {wrong[0]!r}"
+        )
 
 
 def _cannot_vary(raw: Raw, path: str) -> str:

@@ -17,6 +17,12 @@ PLACED = {"membership": "attacks", "extraction": "attacks", "poisoning": "attack
 METHOD = "method."
 EXPOSURE = ("extraction", "exposure")
 """What the report itself makes of planted canaries; no attack of the study's list stands for it."""
+MEMBERSHIP = (
+    "auc", "auc-lift", "tpr@fpr=0.1", "tpr@fpr=0.01", "tpr@fpr=0.001", "partial-auc@fpr=0.1", "balanced-accuracy",
+    "p-value",
+)  # fmt: skip
+"""What the report makes of every membership attack, besides differences (auc-vs-none)."""
+TIER = "copies="
 
 
 class Asked(NamedTuple):
@@ -26,6 +32,8 @@ class Asked(NamedTuple):
     attacks: Sequence[Any]
     utility: Sequence[Any]
     privacy: Sequence[PrivacyLevel]
+    plants: Sequence[Any]
+    epochs: int
 
 
 class Varied(Protocol):
@@ -53,7 +61,7 @@ def problem_with(claims: Sequence[Claim], studies: Sequence[Asked], axes: Sequen
 
 
 def _of_measure(claim: Claim, studies: Sequence[Asked]) -> str:
-    kind, name, _ = claim.measured
+    kind, name, metric = claim.measured
     place = PLACED.get(kind)
     if place is None:
         return ""
@@ -63,10 +71,16 @@ def _of_measure(claim: Claim, studies: Sequence[Asked]) -> str:
     if name not in listed:
         known = ", ".join(listed) or "none"
         return f"measure: the study has no {kind} measure {name!r}.{nearest(name, listed)} It has: {known}."
-    for key in claim.settings:
+    if kind == "membership" and metric not in MEMBERSHIP and "-vs-" not in metric:
+        return f"measure: no membership attack has {metric!r}.{nearest(metric, MEMBERSHIP)}"
+    each = [one for study in studies for one in getattr(study, place) if one.name == name]
+    for key, value in claim.settings.items():
         fields = list(type(listed[name]).model_fields)
         if key not in fields:
             return f"settings: {name} has no field {key!r}.{nearest(key, fields)}"
+        has = [_plain(one.model_dump(mode="json")[key]) for one in each]
+        if _plain(value) not in has:
+            return f"settings: {key}: no {name} of the study has {value!r}.{nearest(str(value), has)}"
     return ""
 
 
@@ -80,6 +94,8 @@ def _of_selectors(claim: Claim, studies: Sequence[Asked], axes: Sequence[Varied]
     methods = {method.name: type(method) for study in studies for method in study.methods}
     fields = _values_of_fields(studies)
     levels = ["private", *dict.fromkeys(label_of(level) for study in studies for level in study.privacy)]
+    last = max(study.epochs for study in studies)
+    tiers = [f"{TIER}{n}" for study in studies for one in study.plants if one.name == "duplicates" for n in one.copies]
     known: dict[str, list[str]] = {"method": list(methods), "family": list(FAMILIES), "privacy": levels}
     for where, selector in claim.selectors():
         for key, wanted in selector.items():
@@ -97,6 +113,10 @@ def _of_selectors(claim: Claim, studies: Sequence[Asked], axes: Sequence[Varied]
                     return f"{where}: {key}: the study has no {value!r}.{nearest(str(value), varied[key].labels)}"
                 if key in known and _spelt(value) not in known[key]:
                     return f"{where}: {key}: the study has no {value!r}.{nearest(str(value), known[key])}"
+                if key == "epoch" and isinstance(value, int) and value > last:
+                    return f"{where}: epoch: the study has no epoch {value}: its last is {last}"
+                if key == "slice" and value.startswith(TIER) and value not in tiers:
+                    return f"{where}: slice: the study's plants make no {value!r}.{nearest(value, tiers)}"
     return ""
 
 

@@ -247,10 +247,9 @@ class Study(Training):
     @field_validator("claims")
     @classmethod
     def _claims_what_it_has(cls, claims: list[Claim], given: ValidationInfo) -> list[Claim]:
-        listed = ("methods", "attacks", "utility", "privacy")
-        if not given.data.keys() >= set(listed):
+        if not given.data.keys() >= set(Asked._fields):
             return claims  # what is wrong there has an error of its own
-        if found := problem_with(claims, [Asked(*(given.data[key] for key in listed))], ()):
+        if found := problem_with(claims, [Asked(*(given.data[key] for key in Asked._fields))], ()):
             raise ValueError(found[1])
         return claims
 

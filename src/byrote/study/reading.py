@@ -169,7 +169,7 @@ def _claims(
             said = f"unknown key {path[-1]!r}.{nearest(str(path[-1]), list(Claim.model_fields))}"
             raise StudyError(f"{at(path)}: {'.'.join(map(str, path[:-1]))}: {said}") from None
         raise StudyError(f"{at(path)}: {'.'.join(map(str, path))}: {_in_words([problem])}") from None
-    asked = [Asked(study.methods, study.attacks, study.utility, study.privacy) for study in studies]
+    asked = [Asked(*(getattr(study, field) for field in Asked._fields)) for study in studies]
     if assigned and not any(_inside(name, "claims") for name in assigned):
         claims = [claim for claim in claims if problem_with([claim], asked, axes) is None]
     if found := problem_with(claims, asked, axes):
