@@ -46,7 +46,7 @@ def test_records_stand_in_the_order_of_a_naive_loop(folder: Path) -> None:
     assert listed == pytest.approx([strength for strength, _ in order[:SHOWN]])
     first = part.records.index(found.records[0].id)
     for value, share in zip(found.records[0].values, shares, strict=True):
-        assert value.main == ("none" if share[first] == 0 else f"{100 * share[first]:.2g}%")
+        assert value.main == ("0%" if share[first] == 0 else f"{100 * share[first]:.2g}%")
     assert "The 20 of 60 members were picked because they stand out" in found.about
 
 

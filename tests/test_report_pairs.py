@@ -121,7 +121,7 @@ def test_two_methods_that_leak_alike_are_called_so_by_the_margin_of_the_study_on
         if verdict == "alike":
             assert "Alike in AUC within ±0.12: **p-tuning** and **prompt-tuning** (difference" in said
         else:
-            assert re.search(r"p-tuning against prompt-tuning \((about [\d,]+ members|itself at the margin)", said)
+            assert re.search(r"p-tuning against prompt-tuning \((about [\d,]+ members|at the margin or beyond)", said)
 
 
 def test_methods_are_compared_at_the_same_privacy_level(tmp_path: Path) -> None:

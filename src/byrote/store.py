@@ -333,9 +333,8 @@ class Manifest(BaseModel):
     @classmethod
     def read(cls, folder: Path) -> Manifest:
         """Raises StudyError where the folder holds no study, ByroteError where it holds a damaged one."""
-        return read_manifest(
-            cls, folder / MANIFEST, f"{folder} holds no results of byrote: {MANIFEST} is missing there."
-        )
+        missing = f"{folder} holds no results of byrote: {MANIFEST} is missing there."
+        return read_manifest(cls, folder / MANIFEST, missing if folder.is_dir() else f"there is no folder {folder}")
 
     def store(self, folder: Path) -> Store:
         return Store(folder / self.runs)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from byrote.statistics.comparison import OVER_SEEDS, size_beyond, size_within
 from byrote.types import Estimate
 
+MOST = 1_000_000
+"""More than so many records nobody has: nothing is said to resolve what would need them."""
+
 
 def would_show(estimate: Estimate, margin: float, what: str, has: int | None = None) -> str:
     """'about 40 seeds would show it, it has 5': what brings an interval within the margin, should the value stay.
@@ -14,8 +17,8 @@ def would_show(estimate: Estimate, margin: float, what: str, has: int | None = N
     if estimate.interval in OVER_SEEDS:
         what, has = "seeds", None
     size = size_within(estimate, margin, has)
-    if size is None:
-        return f"itself at the margin: more {what} would not show its absence"
+    if size is None or size > MOST:
+        return f"at the margin or beyond it: more {what} would not show its absence"
     return f"about {_rounded(size):,} {what} would show it, it has {has or estimate.n:,}"
 
 
@@ -24,7 +27,9 @@ def would_tell(estimate: Estimate, what: str) -> str:
     if None in (estimate.value, estimate.low, estimate.high, estimate.null_value):
         return ""
     size, what = size_beyond(estimate), "seeds" if estimate.interval in OVER_SEEDS else what
-    return "" if size is None else f"about {_rounded(size):,} {what} would show it, it has {estimate.n:,}"
+    return (
+        "" if size is None or size > MOST else f"about {_rounded(size):,} {what} would show it, it has {estimate.n:,}"
+    )
 
 
 def _rounded(size: int) -> int:

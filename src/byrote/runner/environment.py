@@ -29,7 +29,8 @@ def pick_device(asked: str) -> str:
         torch.empty(1, device=asked)
     except (RuntimeError, AssertionError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise StudyError(f"device: {asked!r} cannot be used here ({reason}). Use auto, cpu or cuda.") from None
+        known = "auto, cpu or cuda" if torch.cuda.is_available() else "auto or cpu"
+        raise StudyError(f"device: {asked!r} cannot be used here ({reason}). Use {known}.") from None
     return asked
 
 

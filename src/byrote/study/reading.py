@@ -163,11 +163,14 @@ def _claims(
     try:
         claims = TypeAdapter(list[Claim]).validate_python(raw)
     except ValidationError as error:
-        problem = error.errors()[0]
+        problems = error.errors()
+        problem = next((each for each in problems if each["type"] == "extra_forbidden"), problems[0])
         path = ["claims", *problem["loc"]]
         if problem["type"] == "extra_forbidden":
             said = f"unknown key {path[-1]!r}.{nearest(str(path[-1]), list(Claim.model_fields))}"
             raise StudyError(f"{at(path)}: {'.'.join(map(str, path[:-1]))}: {said}") from None
+        if problem["type"] == "missing":
+            raise StudyError(f"{at(path[:-1])}: {'.'.join(map(str, path))} is missing") from None
         raise StudyError(f"{at(path)}: {'.'.join(map(str, path))}: {_in_words([problem])}") from None
     asked = [Asked(*(getattr(study, field) for field in Asked._fields)) for study in studies]
     if assigned and not any(_inside(name, "claims") for name in assigned):
