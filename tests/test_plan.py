@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
 from byrote.runner import tables
-from byrote.runner.environment import describe
 from byrote.runner.plan import Plan, plan
-from byrote.runner.speeds import Expected, Measured, Speeds, Work, read_speeds
+from byrote.runner.speeds import Expected, Measured, Speeds, Work
 from byrote.runner.study import run
-from byrote.store import Manifest, RunFolder, Store
+from byrote.store import Manifest, RunFolder
 from byrote.study import VariedStudy, load
 from conftest import make_tokenizer
 from small_study import caller, study_of, write_study
@@ -47,17 +45,6 @@ def test_speeds_are_of_the_same_method_and_else_of_others() -> None:
     assert speeds.expected("in-context", False, False, Work(read=1)) is None, "it reads demonstrations too"
     assert Speeds(speeds.runs[:2]).expected("full", True, True, both) is None, "privacy is slower"
     assert Speeds(()).expected("full", False, True, both) is None
-
-
-def test_runs_of_another_version_tell_no_speed_and_stop_nothing(tmp_path: Path) -> None:
-    for at, method in enumerate(({"name": "full"}, "full")):
-        folder = tmp_path / f"run{at}"
-        folder.mkdir()
-        told = {"model": "m", "dtype": "float32", "method": method, "field of tomorrow": 1}
-        here = describe("cpu")["device"]
-        for name, found in (("experiment", told), ("cost", {"train_seconds": 1}), ("environment", {"device": here})):
-            (folder / f"{name}.json").write_text(json.dumps(found))
-    assert list(read_speeds(Store(tmp_path), "m", "float32", "cpu", lambda: 1.0).runs) == []
 
 
 def run_folder(out: Path, method: str) -> RunFolder:

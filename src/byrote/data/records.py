@@ -217,10 +217,8 @@ def text_of(values: Mapping[str, object], column: str | None) -> str | None:
         return None
     value = value_of(values, column)
     if not isinstance(value, str):
-        # What is said goes into reports: a number helps to find the row, a list may hold somebody's words.
         kind = type(value).__name__
-        what = f"{str(value)[:40]!r} (a {kind})" if isinstance(value, int | float) else f"a {kind}"
-        raise _Bad("wrong type", f"{column!r} is {what}, but text is needed")
+        raise _Bad("wrong type", f"{column!r} is {str(value)[:40]!r} (a {kind}), but text is needed")
     if not value.strip():
         raise _Bad("empty", f"{column!r} is empty")
     return clean(value, column)

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import ValidationError
-
 from byrote.runner.environment import describe
 from byrote.runner.one import COST, ENVIRONMENT, EXPERIMENT
 from byrote.store import Store
@@ -101,22 +99,10 @@ def read_speeds(store: Store, model: str, dtype: str, device: str, tokens: Calla
         if experiment.get("model") == model and experiment.get("dtype") == dtype and cost.exists():
             here = here or str(describe(device)["device"])
             if read_object(path.parent / ENVIRONMENT).get("device") == here:
-                method = experiment.get("method", {})
-                if not isinstance(method, dict) or (method and not _is_known(experiment)):
-                    continue
-                key = (method.get("name", ""), experiment.get("privacy", "none") != "none")
+                key = (experiment.get("method", {}).get("name", ""), experiment.get("privacy", "none") != "none")
                 by_method.setdefault(key, []).append((cost.stat().st_mtime, path.parent, experiment))
     newest = {key: sorted(found, key=lambda one: one[0])[-NEWEST:] for key, found in by_method.items()}
     return Speeds(_measured(*key, one[1], one[2], tokens()) for key, found in newest.items() for one in found)
-
-
-def _is_known(experiment: dict[str, Any]) -> bool:
-    """Whether this version can read it: a store may hold runs of others."""
-    try:
-        Experiment.model_validate(experiment)
-    except ValidationError:
-        return False
-    return True
 
 
 def _measured(method: str, private: bool, folder: Path, experiment: dict[str, Any], usual: float) -> Measured:
