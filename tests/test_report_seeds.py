@@ -15,7 +15,6 @@ from byrote.report.frontier import frontier_of
 from byrote.report.html import report_html
 from byrote.report.markdown import report_markdown
 from byrote.report.palette import styles
-from byrote.report.quantities import Quantity, better
 from byrote.report.results import Results
 from byrote.report.summary import Summary
 from byrote.statistics.interval import pool_logs_over_seeds, pool_over_seeds
@@ -108,11 +107,3 @@ def test_perplexities_are_pooled_as_ratios_and_never_below_zero() -> None:
         (np.exp(logs.mean() - half), np.exp(logs.mean() + half)), rel=1e-5
     )
     assert pooled.null_value == pytest.approx(50.0) and (pool_over_seeds(seeds).low or 0) < 0
-
-
-def test_a_ratio_that_is_0_since_one_side_is_too_large_is_no_error() -> None:
-    alone = [Estimate(value, value, value, 60, "linearised", 1.0) for value in (1.1, 0.0, 0.9)]
-    rest = pool_logs_over_seeds([alone[0], alone[2]])
-    assert pool_logs_over_seeds(alone).value == pytest.approx(rest.value)
-    quantity = Quantity("perplexity", {}, -1, 0.05, True, lambda one, other: alone[1])
-    assert better(quantity, alone[1]).value is None and better(quantity, alone[1]).reason

@@ -103,16 +103,6 @@ def test_what_was_sent_is_not_sent_again(folder: Path) -> None:
     assert [run.name for run in Kept.batches[1]] == ["report"]
 
 
-def test_a_page_that_shows_texts_is_sent_to_nobody(folder: Path) -> None:
-    (folder / SENT).unlink(missing_ok=True)
-    results, told = Results.read(folder), Told()
-    report_to([Kept()], results, folder, told, show_text=True)
-    assert [file.name for file in Kept.batches[0][-1].files] == ["report.md", "results.csv"]
-    assert told.lines[0] == "The page shows texts of records, so it is sent to no tracker."
-    report_to([Kept()], results, folder, told)  # written again without them
-    assert [next(file.name for file in run.files) for run in Kept.batches[1]] == ["report.html"]
-
-
 def test_a_tracker_that_fails_costs_nothing_else(folder: Path) -> None:
     (folder / SENT).unlink(missing_ok=True)
     told = Told()

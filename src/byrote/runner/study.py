@@ -82,8 +82,7 @@ def run(
             if (place / AXES).is_file():  # of an earlier study in this folder, which varied something
                 (place / AXES).unlink()
             results = StudyRun(study, folder, place, runs, progress).do(jobs, show_text)
-    # The page of a study that varies something has no texts; those of its points stay where they are.
-    report_to(trackers, results, place, progress, show_text and isinstance(results, Results))
+    report_to(trackers, results, place, progress)
     return results
 
 

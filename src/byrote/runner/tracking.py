@@ -23,8 +23,7 @@ from byrote.trackers.base import Tracked, Tracker
 
 SENT = "trackers.json"
 """What each tracker has, by run: a hash of all that was sent."""
-PAGE = "report.html"
-REPORT = (PAGE, "report.md", "results.csv")
+REPORT = ("report.html", "report.md", "results.csv")
 FOLLOWED = ("membership", "extraction", "poisoning", "utility", "privacy")
 """Kinds whose numbers are sent."""
 
@@ -37,22 +36,11 @@ def check(named: Sequence[Component]) -> list[Tracker]:
     return trackers
 
 
-def report_to(
-    trackers: Sequence[Tracker],
-    results: Results | VariedResults,
-    folder: Path,
-    progress: Progress,
-    show_text: bool = False,
-) -> None:
-    """Send each tracker what it does not have yet. One that fails costs nothing else: the results are in the folder.
-
-    A page that shows texts of records stays in the folder: nobody asked for them to be anywhere else.
-    """
+def report_to(trackers: Sequence[Tracker], results: Results | VariedResults, folder: Path, progress: Progress) -> None:
+    """Send each tracker what it does not have yet. One that fails costs nothing else: the results are in the folder."""
     if not trackers:
         return
-    runs = list(tracked_runs(results, folder, show_text))
-    if show_text:
-        progress.say("The page shows texts of records, so it is sent to no tracker.")
+    runs = list(tracked_runs(results, folder))
     sent = _read(folder / SENT)
     for tracker in trackers:
         known = sent.setdefault(tracker.name, {})
@@ -70,8 +58,8 @@ def report_to(
         progress.say(f"Sent to {tracker.name}: {where}")
 
 
-def tracked_runs(results: Results | VariedResults, folder: Path, show_text: bool = False) -> Iterator[Tracked]:
-    """Every run that ended well, and the study itself with its report: without the page, where that shows texts."""
+def tracked_runs(results: Results | VariedResults, folder: Path) -> Iterator[Tracked]:
+    """Every run that ended well, and the study itself with its report."""
     plain = [("", results)] if isinstance(results, Results) else [(e.label, found) for e, found in results.done()]
     name = results.manifest.name
     for point, of_point in plain:
@@ -79,8 +67,7 @@ def tracked_runs(results: Results | VariedResults, folder: Path, show_text: bool
         for one in numbers.configurations:
             for cell in one.done:
                 yield _run(name, point, numbers, one, cell)
-    told = [file for file in REPORT if not (show_text and file == PAGE)]
-    files = tuple(folder / file for file in told if (folder / file).is_file())
+    files = tuple(folder / file for file in REPORT if (folder / file).is_file())
     study = canonical_json(plain[0][1].manifest.study) if plain else ""
     yield Tracked(name, "report", identity([name, "report"]), {"study": study}, files=files)
 
