@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import pytest
 
 from byrote.registry import discover
+from byrote.report.exposed import keep_texts
 from byrote.report.results import Results
 from byrote.report.write import write_report
 from byrote.runner.progress import Progress
@@ -23,7 +24,7 @@ from byrote.trackers.mlflow import MLflow
 from byrote.trackers.tensorboard import TensorBoard
 from byrote.trackers.trackio import Trackio
 from byrote.trackers.wandb import WandB
-from byrote.types import StudyError
+from byrote.types import Record, StudyError
 from report_folder import build, pick
 from small_study import caller, leave_out_what_is_slow, make_folder, settings, write_study
 
@@ -101,6 +102,27 @@ def test_what_was_sent_is_not_sent_again(folder: Path) -> None:
         file.write("\n")
     report_to([Kept()], results, folder, told)
     assert [run.name for run in Kept.batches[1]] == ["report"]
+
+
+def test_texts_of_records_are_sent_to_nobody(tmp_path: Path) -> None:
+    build(tmp_path, methods=("full",), attacks=("loss",), epochs=1, members=30, test=10)
+    ids = Results.read(tmp_path).evidence.part(0, "member").records
+    keep_texts(Results.read(tmp_path), tmp_path, [[Record(id_, f"secret of {id_}") for id_ in ids]])
+    results, sent = Results.read(tmp_path), {}
+
+    class Reader(Kept):
+        def send(self, runs: Sequence[Tracked], folder: Path) -> str:
+            sent.update({file.name: file.read_text(encoding="utf-8") for file in runs[-1].files})
+            return super().send(runs, folder)
+
+    write_report(results, tmp_path, show_text=True)
+    assert "secret of" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    report_to([Reader()], results, tmp_path, Told(), show_text=True)
+    assert sorted(sent) == ["report.html", "report.md", "results.csv"]
+    assert not [name for name, text in sent.items() if "secret of" in text]
+    write_report(results, tmp_path)
+    report_to([Reader()], results, tmp_path, Told())
+    assert len(Kept.batches) == 1, "the page without texts is what was sent"
 
 
 def test_a_tracker_that_fails_costs_nothing_else(folder: Path) -> None:

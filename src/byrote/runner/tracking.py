@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from byrote.registry import Component
 from byrote.report.axes import VariedResults
 from byrote.report.findings import Configuration
+from byrote.report.html import report_html
 from byrote.report.measures import label
 from byrote.report.results import Results
 from byrote.report.rows import Row
@@ -23,7 +25,8 @@ from byrote.trackers.base import Tracked, Tracker
 
 SENT = "trackers.json"
 """What each tracker has, by run: a hash of all that was sent."""
-REPORT = ("report.html", "report.md", "results.csv")
+PAGE = "report.html"
+TABLES = ("report.md", "results.csv")
 FOLLOWED = ("membership", "extraction", "poisoning", "utility", "privacy")
 """Kinds whose numbers are sent."""
 
@@ -36,15 +39,33 @@ def check(named: Sequence[Component]) -> list[Tracker]:
     return trackers
 
 
-def report_to(trackers: Sequence[Tracker], results: Results | VariedResults, folder: Path, progress: Progress) -> None:
-    """Send each tracker what it does not have yet. One that fails costs nothing else: the results are in the folder."""
+def report_to(
+    trackers: Sequence[Tracker],
+    results: Results | VariedResults,
+    folder: Path,
+    progress: Progress,
+    show_text: bool = False,
+) -> None:
+    """Send each tracker what it does not have yet. One that fails costs nothing else: the results are in the folder.
+
+    With `show_text` the page in the folder shows texts of records, which leave it for nowhere: one without is sent.
+    """
     if not trackers:
         return
-    runs = list(tracked_runs(results, folder))
+    with TemporaryDirectory() as aside:
+        page = folder / PAGE
+        if show_text and isinstance(results, Results):  # the page of a study that varies something has no texts
+            page = Path(aside) / PAGE
+            write_text(page, report_html(results))
+        _send(trackers, list(tracked_runs(results, folder, page)), folder, progress)
+
+
+def _send(trackers: Sequence[Tracker], runs: Sequence[Tracked], folder: Path, progress: Progress) -> None:
+    hashes = {run.id: _hash(run) for run in runs}
     sent = _read(folder / SENT)
     for tracker in trackers:
         known = sent.setdefault(tracker.name, {})
-        new = [run for run in runs if known.get(run.id) != _hash(run)]
+        new = [run for run in runs if known.get(run.id) != hashes[run.id]]
         if not new:
             continue
         try:
@@ -53,13 +74,13 @@ def report_to(trackers: Sequence[Tracker], results: Results | VariedResults, fol
             said = " ".join(str(error).split())[:300]
             progress.say(f"{tracker.name} could not take the results ({type(error).__name__}: {said}): see {folder}")
             continue
-        known |= {run.id: _hash(run) for run in new}
+        known |= {run.id: hashes[run.id] for run in new}
         write_text(folder / SENT, json.dumps(sent, indent=1, sort_keys=True))
         progress.say(f"Sent to {tracker.name}: {where}")
 
 
-def tracked_runs(results: Results | VariedResults, folder: Path) -> Iterator[Tracked]:
-    """Every run that ended well, and the study itself with its report."""
+def tracked_runs(results: Results | VariedResults, folder: Path, page: Path | None = None) -> Iterator[Tracked]:
+    """Every run that ended well, and the study itself with its report; `page` stands in for the folder's."""
     plain = [("", results)] if isinstance(results, Results) else [(e.label, found) for e, found in results.done()]
     name = results.manifest.name
     for point, of_point in plain:
@@ -67,7 +88,8 @@ def tracked_runs(results: Results | VariedResults, folder: Path) -> Iterator[Tra
         for one in numbers.configurations:
             for cell in one.done:
                 yield _run(name, point, numbers, one, cell)
-    files = tuple(folder / file for file in REPORT if (folder / file).is_file())
+    report = (page or folder / PAGE, *(folder / name for name in TABLES))
+    files = tuple(file for file in report if file.is_file())
     study = canonical_json(plain[0][1].manifest.study) if plain else ""
     yield Tracked(name, "report", identity([name, "report"]), {"study": study}, files=files)
 
@@ -134,9 +156,9 @@ def _settings(numbers: Numbers, cell: Cell) -> dict[str, str]:
 
 
 def _hash(run: Tracked) -> str:
-    """Of all that is sent; the report changes with the table beside it."""
-    tables = [file_hash(file) for file in run.files if file.suffix == ".csv"]
-    return identity([json.loads(json.dumps(asdict(run), default=str)), tables])
+    """Of all that is sent: of a file its name and what is in it, wherever it stands."""
+    files = [[file.name, file_hash(file)] for file in run.files]
+    return identity([json.loads(json.dumps(asdict(replace(run, files=())))), files])
 
 
 def _read(path: Path) -> dict[str, dict[str, str]]:
