@@ -18,7 +18,7 @@ from byrote.report.results import Results
 from byrote.report.rows import Row
 from byrote.report.utility_rows import utility_difference
 from byrote.statistics.bounded import bounded_mean
-from byrote.statistics.interval import difference_of_estimates, difference_of_rates, pool_over_seeds
+from byrote.statistics.interval import difference_of_estimates, difference_of_rates, logarithm, pool_over_seeds
 from byrote.store import Cell
 from byrote.types import Estimate
 
@@ -151,10 +151,12 @@ class Contrasts:
             return Estimate.absent(other.reason if other is not None and other.reason else "not measured"), (None, None)
         found = _paired(measure, pair.measure, here, there)
         if found is None:
-            pair_of = (_log(row.estimate), _log(other.estimate)) if is_ratio else (row.estimate, other.estimate)
+            pair_of = (
+                (logarithm(row.estimate), logarithm(other.estimate)) if is_ratio else (row.estimate, other.estimate)
+            )
             found = _apart(*pair_of)
         elif is_ratio:
-            found = _log(found)
+            found = logarithm(found)
         return found, (row.value, other.value)
 
     def _against(
@@ -176,7 +178,7 @@ class Contrasts:
             )
             if lift is not None and lift.value is not None:
                 return lift.estimate, (row.value, number)
-        estimate, null = (_log(row.estimate), math.log(number)) if is_ratio else (row.estimate, float(number))
+        estimate, null = (logarithm(row.estimate), math.log(number)) if is_ratio else (row.estimate, float(number))
         return _less(estimate, null), (row.value, number)
 
     def _untuned(self, measure: Measure, pair: Pair, here: At) -> At | None:
@@ -269,16 +271,6 @@ def _apart(one: Estimate, other: Estimate) -> Estimate:
     if known or one.value is None or other.value is None:
         return difference_of_estimates(one, other)
     return Estimate(one.value - other.value, n=1, null_value=0.0)
-
-
-def _log(estimate: Estimate) -> Estimate:
-    """An estimate of what multiplies as its logarithm; the null is no difference."""
-    if estimate.value is None or estimate.value <= 0.0:
-        return Estimate.absent(estimate.reason or "it is 0, and has no ratio")
-    low, high = (
-        math.log(limit) if limit is not None and limit > 0.0 else None for limit in (estimate.low, estimate.high)
-    )
-    return replace(estimate, value=math.log(estimate.value), low=low, high=high, null_value=0.0)
 
 
 def _exact(estimate: Estimate) -> Estimate:
