@@ -24,7 +24,7 @@ from byrote.store import Cell, canonical_json, file_hash, identity, write_text
 from byrote.trackers.base import Tracked, Tracker
 
 SENT = "trackers.json"
-"""What each tracker has, by run: a hash of all that was sent."""
+"""What each tracker has at each of its places, by run: a hash of all that was sent."""
 PAGE = "report.html"
 TABLES = ("report.md", "results.csv")
 FOLLOWED = ("membership", "extraction", "poisoning", "utility", "privacy")
@@ -54,29 +54,38 @@ def report_to(
         return
     with TemporaryDirectory() as aside:
         page = folder / PAGE
-        if show_text and isinstance(results, Results):  # the page of a study that varies something has no texts
-            page = Path(aside) / PAGE
-            write_text(page, report_html(results))
-        _send(trackers, list(tracked_runs(results, folder, page)), folder, progress)
-
-
-def _send(trackers: Sequence[Tracker], runs: Sequence[Tracked], folder: Path, progress: Progress) -> None:
-    hashes = {run.id: _hash(run) for run in runs}
-    sent = _read(folder / SENT)
-    for tracker in trackers:
-        known = sent.setdefault(tracker.name, {})
-        new = [run for run in runs if known.get(run.id) != hashes[run.id]]
-        if not new:
-            continue
         try:
-            where = tracker.send(new, folder)
+            if show_text and isinstance(results, Results):  # the page of a study that varies something has no texts
+                page = Path(aside) / PAGE
+                write_text(page, report_html(results))
+            runs = [(run, _hash(run)) for run in tracked_runs(results, folder, page)]
         except Exception as error:
-            said = " ".join(str(error).split())[:300]
-            progress.say(f"{tracker.name} could not take the results ({type(error).__name__}: {said}): see {folder}")
-            continue
-        known |= {run.id: hashes[run.id] for run in new}
-        write_text(folder / SENT, json.dumps(sent, indent=1, sort_keys=True))
-        progress.say(f"Sent to {tracker.name}: {where}")
+            progress.say(f"Nothing was sent to a tracker ({_told(error)}): see {folder}")
+            return
+        for tracker in trackers:
+            try:
+                _send(tracker, runs, folder, progress)
+            except Exception as error:
+                progress.say(f"{tracker.name} could not take the results ({_told(error)}): see {folder}")
+
+
+def _send(tracker: Tracker, runs: Sequence[tuple[Tracked, str]], folder: Path, progress: Progress) -> None:
+    """Send one tracker what is not known to be there; each place that it may send to is another."""
+    where, sent = tracker.place(folder), _read(folder / SENT)
+    # An address may hold a password, so that it is written down as a hash.
+    known = sent.setdefault(f"{tracker.name} {identity(tracker.place(folder.resolve()))}", {})
+    new = [(run, hash_) for run, hash_ in runs if known.get(run.id) != hash_]
+    if not new:
+        progress.say(f"{tracker.name} already has these results: {where}")
+        return
+    tracker.send([run for run, _ in new], folder)
+    known |= {run.id: hash_ for run, hash_ in new}
+    write_text(folder / SENT, json.dumps(sent, indent=1, sort_keys=True))
+    progress.say(f"Sent to {tracker.name}: {where}")
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def tracked_runs(results: Results | VariedResults, folder: Path, page: Path | None = None) -> Iterator[Tracked]:
@@ -105,7 +114,8 @@ def _run(study: str, point: str, numbers: Numbers, one: Configuration, cell: Cel
                 series.setdefault(epoch, {}).update(found)
                 final |= found if epoch == last else {}
     for key, value in pieces.cost.items():
-        final[f"cost/{key}"] = float(value)
+        if value is not None:
+            final[f"cost/{key}"] = float(value)
     for epoch, losses in _losses(pieces.training).items():
         series.setdefault(epoch, {}).update(losses)
     name = ", ".join(filter(None, [point, one.label, f"seed {cell.seed}"]))
@@ -166,4 +176,5 @@ def _read(path: Path) -> dict[str, dict[str, str]]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    whole = isinstance(found, dict) and all(isinstance(one, dict) for one in found.values())
+    return found if whole else {}
