@@ -17,17 +17,22 @@ from byrote.data.load import load as load_data
 from byrote.models.load import load, resolve
 from byrote.report.answer import Summary, answer
 from byrote.report.decision import Decision
+from byrote.report.extraction_rows import extraction_difference
 from byrote.report.figures import pictures
 from byrote.report.frontier import frontier_of
+from byrote.report.measures import Extraction
 from byrote.report.palette import styles
+from byrote.report.pieces import Column, Ids, Series
 from byrote.report.results import Results
 from byrote.report.tables import summary_lines
+from byrote.report.utility_rows import utility_difference
 from byrote.runner import tables
 from byrote.runner.doctor import examine
 from byrote.runner.in_context import SETS
 from byrote.runner.plan import plan
 from byrote.runner.progress import Interrupted
 from byrote.runner.study import run
+from byrote.statistics.bounded import bounded_mean
 from byrote.statistics.delong import auc_estimate
 from byrote.statistics.roc import auc
 from byrote.store import Manifest
@@ -294,6 +299,29 @@ def test_whole_sets_are_resampled(copied: Path) -> None:
     assert {row["group"] for row in scores if row["run_id"] == cell.run_id} == set(sets.values())
     assert {row["group"] for row in scores if row["method"] == "full"}.isdisjoint(sets.values())
     assert len(results.null_ranges) == 1
+
+
+def test_differences_are_of_whole_sets_too(copied: Path) -> None:
+    """Of paired differences as well: what one set's context does, it does to all of its records at once."""
+    evidence = Results.read(copied).evidence
+    (ours,), (full,) = ([one for one in evidence.done() if one.method == method] for method in ("in-context", "full"))
+    test, members = (evidence.resampled(ours, evidence.part(0, side)) for side in ("test", "member"))
+    assert len(set(test.groups)) < len(test) and evidence.resampled(full, test) is test
+    for pair in (((ours, 1), (full, 1)), ((full, 1), (ours, 1))):
+        found = utility_difference(evidence, *pair, evidence.utilities[0])
+        assert found.value is not None and found.interval == "group-linearised"
+    measure = Extraction("drawn", "", "loss", {"share": "share"})
+    series, key = Series(1, "drawn", ""), "of the split"
+    evidence.manifest.extractions["0"] = key
+    out = [set_ in sorted(set(members.groups))[:10] for set_ in members.groups]  # whole sets come out, or none
+    for cell, values in ((ours, np.array(out, float)), (full, np.zeros(len(out)))):
+        evidence.pieces[cell.run_id].extraction[key] = {
+            series: Column(Ids(members.ids), values[:, None], ("",) * len(out))
+        }
+    part = evidence.part(0, "member")
+    runs = ((evidence, ours, 1), (evidence, full, 1))
+    whole = extraction_difference(measure, "share", part, *runs)
+    assert whole == bounded_mean(np.array(out, float), members.groups, (-1.0, 1.0), null_value=0.0)
 
 
 def test_an_interval_over_sets_covers_what_one_over_records_misses() -> None:

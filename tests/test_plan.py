@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,15 @@ def test_trials_shadows_nulls_and_the_control_are_counted_too(folder: Path, tmp_
     # As many tokens to train; a trial reads the 5 validation records, a shadow besides all 30 at its end.
     assert 0.0 < seconds["trial"] < seconds["shadow 1"] == seconds["shadow 2"] < seconds["run"]
     assert seconds["positive control"] > seconds["run"], "20 epochs of 10 members"
+
+
+def test_a_run_of_another_version_says_nothing_of_time(folder: Path, tmp_path: Path) -> None:
+    run(study_of(folder), tmp_path)
+    done = run_folder(tmp_path, "full").path / "experiment.json"
+    whole = json.loads(done.read_text())
+    for stale in ({"data": {}}, {"method": "full"}, {"epochs": None}, {"no such setting": 1}):
+        done.write_text(json.dumps(whole | stale))
+        assert plan(study_of(folder, epochs=5), tmp_path).time() == UNKNOWN, stale
 
 
 def test_a_study_that_varies_something_is_counted_once_where_points_share(folder: Path, tmp_path: Path) -> None:

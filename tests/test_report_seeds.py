@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from byrote.report.answer import answer
@@ -18,8 +19,9 @@ from byrote.report.palette import styles
 from byrote.report.results import Results
 from byrote.report.summary import Summary
 from byrote.statistics.interval import pool_logs_over_seeds, pool_over_seeds
+from byrote.store import Manifest, RunFolder
 from byrote.types import Estimate
-from report_folder import build, pick
+from report_folder import build, build_private, pick
 
 ENDS = {0: 2, 1: 2, 2: 2, 3: 4}
 
@@ -107,3 +109,24 @@ def test_perplexities_are_pooled_as_ratios_and_never_below_zero() -> None:
         (np.exp(logs.mean() - half), np.exp(logs.mean() + half)), rel=1e-5
     )
     assert pooled.null_value == pytest.approx(50.0) and (pool_over_seeds(seeds).low or 0) < 0
+
+
+def test_a_seed_that_diverged_is_left_out_of_ratios(tmp_path: Path) -> None:
+    """A perplexity of exp(900) is not known, and another's ratio to it is 0, which has no logarithm."""
+    build_private(tmp_path, seeds=(0, 1, 2))
+    cells = Manifest.read(tmp_path).cells
+    astray = next(one.run_id for one in cells if one.seed == 1 and one.method == "lora" and one.privacy == "none")
+    folder = RunFolder(tmp_path / "runs" / astray)
+    table = folder.read_table("utility.parquet")
+    rows = [[total + 900.0 * weight, weight] for total, weight in table["statistics"].to_pylist()]
+    at = table.column_names.index("statistics")
+    folder.write_table("utility.parquet", table.set_column(at, "statistics", pa.array(rows)))
+    results = Results.read(tmp_path)
+    ratios = {row.seed: row.value for row in results.rows if row.metric == "perplexity-vs-none" and row.epoch == 2}
+    assert ratios[1] == 0.0 and ratios[None] == pytest.approx((ratios[0] * ratios[2]) ** 0.5)
+    assert report_html(results) and report_markdown(results)
+
+
+def test_limits_too_large_to_write_are_left_out() -> None:
+    pooled = pool_logs_over_seeds([Estimate(value, value, value, 60) for value in (2.0, 1e300)])
+    assert pooled.value == pytest.approx(2e300**0.5) and pooled.high is None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import types
@@ -13,6 +12,7 @@ from typing import Any, ClassVar
 import pytest
 
 from byrote.registry import discover
+from byrote.report.exposed import keep_texts
 from byrote.report.results import Results
 from byrote.report.write import write_report
 from byrote.runner.progress import Progress
@@ -23,7 +23,7 @@ from byrote.trackers.mlflow import MLflow
 from byrote.trackers.tensorboard import TensorBoard
 from byrote.trackers.trackio import Trackio
 from byrote.trackers.wandb import WandB
-from byrote.types import StudyError
+from byrote.types import Record, StudyError
 from report_folder import build, pick
 from small_study import caller, leave_out_what_is_slow, make_folder, settings, write_study
 
@@ -37,15 +37,17 @@ class Kept(Tracker):
     package: ClassVar[str] = "json"
     batches: ClassVar[list[list[Tracked]]] = []
 
-    def send(self, runs: Sequence[Tracked], folder: Path) -> str:
+    def place(self, folder: Path) -> str:
+        return os.environ.get("KEPT", "memory")
+
+    def send(self, runs: Sequence[Tracked], folder: Path) -> None:
         self.batches.append(list(runs))
-        return "memory"
 
 
 class Broken(Kept):
     name: ClassVar[str] = "broken"
 
-    def send(self, runs: Sequence[Tracked], folder: Path) -> str:
+    def send(self, runs: Sequence[Tracked], folder: Path) -> None:
         raise ConnectionError("no route\nto host")
 
 
@@ -96,11 +98,51 @@ def test_what_was_sent_is_not_sent_again(folder: Path) -> None:
     results, told = Results.read(folder), Told()
     report_to([Kept()], results, folder, told)
     report_to([Kept()], results, folder, told)
-    assert [len(batch) for batch in Kept.batches] == [2] and told.lines == ["Sent to kept: memory"]
+    assert [len(batch) for batch in Kept.batches] == [2] and told.lines == [
+        "Sent to kept: memory", "kept already has these results: memory",
+    ]  # fmt: skip
     with (folder / "results.csv").open("a") as file:
         file.write("\n")
     report_to([Kept()], results, folder, told)
     assert [run.name for run in Kept.batches[1]] == ["report"]
+    os.environ["KEPT"] = "https://me:secret@elsewhere"
+    report_to([Kept()], results, folder, told)
+    assert [len(batch) for batch in Kept.batches] == [2, 1, 2], "another place has none of them"
+    assert "secret" not in (folder / SENT).read_text()
+
+
+def test_files_that_are_not_whole_end_no_finished_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    results, told = Results.read(folder), Told()
+    for pieces in results.evidence.pieces.values():
+        pieces.cost["peak_memory_bytes"] = None  # type: ignore[assignment]
+    for text in ('{"kept": []}', "[1]", "{", '{"kept": {"a": 1}}'):
+        (folder / SENT).write_text(text)
+        report_to([Kept()], results, folder, told)
+    assert set(told.lines) == {"Sent to kept: memory"} and "cost/peak_memory_bytes" not in Kept.batches[0][0].final
+    monkeypatch.setattr("byrote.runner.tracking.tracked_runs", lambda *given: [][0])
+    report_to([Kept()], results, folder, told)
+    assert told.lines[-1].startswith("Nothing was sent to a tracker (IndexError: list index out of range)")
+
+
+def test_texts_of_records_are_sent_to_nobody(tmp_path: Path) -> None:
+    build(tmp_path, methods=("full",), attacks=("loss",), epochs=1, members=30, test=10)
+    ids = Results.read(tmp_path).evidence.part(0, "member").records
+    keep_texts(Results.read(tmp_path), tmp_path, [[Record(id_, f"secret of {id_}") for id_ in ids]])
+    results, sent = Results.read(tmp_path), {}
+
+    class Reader(Kept):
+        def send(self, runs: Sequence[Tracked], folder: Path) -> None:
+            sent.update({file.name: file.read_text(encoding="utf-8") for file in runs[-1].files})
+            super().send(runs, folder)
+
+    write_report(results, tmp_path, show_text=True)
+    assert "secret of" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    report_to([Reader()], results, tmp_path, Told(), show_text=True)
+    assert sorted(sent) == ["report.html", "report.md", "results.csv"]
+    assert not [name for name, text in sent.items() if "secret of" in text]
+    write_report(results, tmp_path)
+    report_to([Reader()], results, tmp_path, Told())
+    assert len(Kept.batches) == 1, "the page without texts is what was sent"
 
 
 def test_a_tracker_that_fails_costs_nothing_else(folder: Path) -> None:
@@ -108,7 +150,7 @@ def test_a_tracker_that_fails_costs_nothing_else(folder: Path) -> None:
     told = Told()
     report_to([Broken(), Kept()], Results.read(folder), folder, told)
     assert told.lines[0].startswith("broken could not take the results (ConnectionError: no route to host)")
-    assert len(Kept.batches) == 1 and set(json.loads((folder / SENT).read_text())["kept"]) and len(told.lines) == 2
+    assert len(Kept.batches) == 1 and "kept" in (folder / SENT).read_text() and len(told.lines) == 2
 
 
 @pytest.mark.parametrize("name", TRACKERS)
@@ -150,6 +192,7 @@ def test_a_run_reports_when_it_is_asked(
     leave_out_what_is_slow(monkeypatch)
     monkeypatch.setattr(TensorBoard, "check", lambda self: None)
     monkeypatch.setattr(TensorBoard, "send", lambda self, runs, folder: Kept().send(runs, folder))
+    monkeypatch.setattr(TensorBoard, "place", lambda self, folder: "memory")
     path = write_study(tmp_path / "s.yaml", make_folder(tmp_path), epochs=1)
     byrote = caller(capsys)
     code, _, err = byrote("run", path, "--out", tmp_path / "o", "--report-to", "tensorboard")
@@ -193,7 +236,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...], d
 def test_wandb_is_offline_unless_the_environment_says_otherwise(
     calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]], tmp_path: Path
 ) -> None:
-    assert "offline" in WandB().send([RUN], tmp_path)
+    assert "offline" in WandB().place(tmp_path)
+    WandB().send([RUN], tmp_path)
     named = {name: (given, more) for name, given, more in calls}
     assert named["init"][1]["mode"] == "offline" and named["init"][1]["dir"] == str(tmp_path)
     assert named["init"][1]["project"] == "a-b" and named["init"][1]["id"] == RUN.id
@@ -202,18 +246,34 @@ def test_wandb_is_offline_unless_the_environment_says_otherwise(
     assert logged == [({"x/y.auc": 0.5}, 1), ({"x/y.auc": 0.6}, 2)]
     os.environ["WANDB_MODE"] = "online"
     calls.clear()
-    assert WandB().send([RUN], tmp_path) == "wandb.ai"
+    assert WandB().place(tmp_path) == "wandb.ai"
+    WandB().send([RUN], tmp_path)
     assert calls[1][2]["mode"] == "online" or calls[0][2].get("mode") == "online"
+
+
+def test_places_are_told_apart_by_what_the_environment_says(tmp_path: Path) -> None:
+    for tracker, names in (
+        (MLflow(), ["MLFLOW_TRACKING_URI"]),
+        (WandB(), ["WANDB_MODE", "WANDB_BASE_URL", "WANDB_ENTITY"]),
+        (Trackio(), ["TRACKIO_DIR", "TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL"]),
+    ):
+        places = [tracker.place(tmp_path)]
+        for name in names:
+            os.environ[name] = "online" if name == "WANDB_MODE" else f"my-{name}"
+            places.append(tracker.place(tmp_path))
+        assert len(set(places)) == len(names) + 1, places
+    assert TensorBoard().place(tmp_path).startswith(str(tmp_path))
 
 
 def test_trackio_is_given_no_place_elsewhere(
     calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]], tmp_path: Path
 ) -> None:
-    assert Trackio().send([RUN], tmp_path) == "trackio's folder on this machine (trackio show)"
+    assert Trackio().place(tmp_path) == "trackio's folder on this machine (trackio show)"
+    Trackio().send([RUN], tmp_path)
     (init,) = [more for name, _, more in calls if name == "init"]
     assert not {"space_id", "server_url", "dataset_id", "bucket_id"} & set(init)
     os.environ["TRACKIO_SPACE_ID"] = "me/space"
-    assert Trackio().send([RUN], tmp_path) == "me/space"
+    assert Trackio().place(tmp_path) == "me/space"
 
 
 # --- the real ones, where they are installed -----------------------------------------------------
@@ -243,7 +303,8 @@ def test_mlflow_keeps_the_numbers_on_this_machine(folder: Path, tmp_path: Path) 
 
     run, whole = tracked_runs(Results.read(folder), folder)
     for _ in range(2):
-        address = MLflow().send([run, whole], tmp_path)
+        MLflow().send([run, whole], tmp_path)
+    address = MLflow().place(tmp_path)
     assert address.startswith("sqlite:///") and str(tmp_path) in address and os.environ["MLFLOW_DISABLE_TELEMETRY"]
     client = MlflowClient(address)
     experiment = client.get_experiment_by_name("demo")

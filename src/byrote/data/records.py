@@ -218,7 +218,7 @@ def text_of(values: Mapping[str, object], column: str | None) -> str | None:
     value = value_of(values, column)
     if not isinstance(value, str):
         kind = type(value).__name__
-        raise _Bad("wrong type", f"{column!r} is {str(value)[:40]!r} (a {kind}), but text is needed")
+        raise _Bad("wrong type", f"{column!r} is of type {kind}, but text is needed")
     if not value.strip():
         raise _Bad("empty", f"{column!r} is empty")
     return clean(value, column)

@@ -11,14 +11,13 @@ import numpy as np
 
 from byrote.claims import UNTUNED, Claim, Measure
 from byrote.report.claim_sides import Instance, Pair, Side
-from byrote.report.extraction_rows import column_of
+from byrote.report.extraction_rows import extraction_difference
 from byrote.report.measures import Attack, Extraction, Utility, merged_settings
 from byrote.report.privacy_rows import difference_of_sides
 from byrote.report.results import Results
 from byrote.report.rows import Row
 from byrote.report.utility_rows import utility_difference
-from byrote.statistics.bounded import bounded_mean
-from byrote.statistics.interval import difference_of_estimates, difference_of_rates, pool_over_seeds
+from byrote.statistics.interval import difference_of_estimates, logarithm, pool_over_seeds
 from byrote.store import Cell
 from byrote.types import Estimate
 
@@ -153,10 +152,12 @@ class Contrasts:
             return Estimate.absent(other.reason if other is not None and other.reason else "not measured"), (None, None)
         found = _paired(measure, pair.measure, here, there)
         if found is None:
-            pair_of = (_log(row.estimate), _log(other.estimate)) if is_ratio else (row.estimate, other.estimate)
+            pair_of = (
+                (logarithm(row.estimate), logarithm(other.estimate)) if is_ratio else (row.estimate, other.estimate)
+            )
             found = _apart(*pair_of)
         elif is_ratio:
-            found = _log(found)
+            found = logarithm(found)
         return found, (row.value, other.value)
 
     def _against(
@@ -178,7 +179,7 @@ class Contrasts:
             )
             if lift is not None and lift.value is not None:
                 return lift.estimate, (row.value, number)
-        estimate, null = (_log(row.estimate), math.log(number)) if is_ratio else (row.estimate, float(number))
+        estimate, null = (logarithm(row.estimate), math.log(number)) if is_ratio else (row.estimate, float(number))
         return _less(estimate, null), (row.value, number)
 
     def _untuned(self, measure: Measure, pair: Pair, here: At) -> At | None:
@@ -241,28 +242,10 @@ def _paired(measure: Measure, instance: Instance, here: At, there: At) -> Estima
         and here.slice == there.slice
         and measure.metric in instance.metrics
     ):
-        return _of_records(instance, measure.metric, here, there)
+        part = ours.part_of(here.cell.seed, "member", here.slice).first(None if here.slice else instance.records)
+        runs = ((ours, here.cell, here.epoch), (theirs, there.cell, there.epoch))
+        return extraction_difference(instance, measure.metric, part, *runs)
     return None
-
-
-def _of_records(instance: Extraction, metric: str, here: At, there: At) -> Estimate | None:
-    """What comes out of the same members by two models, record by record."""
-    evidence = here.results.evidence
-    columns = [column_of(evidence, at.cell.run_id, at.cell.seed, instance, at.epoch) for at in (here, there)]
-    if (
-        columns[0] is None
-        or columns[1] is None
-        or any(column.values.shape[1] < len(instance.metrics) for column in columns if column)
-    ):
-        return None
-    part = evidence.part_of(here.cell.seed, "member", here.slice).first(None if here.slice else instance.records)
-    place = list(instance.metrics).index(metric)
-    one, other = (column.take(part.ids)[:, place] for column in columns if column is not None)
-    keep = np.isfinite(one) & np.isfinite(other)
-    differences, groups = (one - other)[keep], [group for group, kept in zip(part.groups, keep, strict=True) if kept]
-    if instance.metrics[metric] == "share" and len(set(groups)) == len(groups):
-        return difference_of_rates(differences)
-    return bounded_mean(differences, groups, (-1.0, 1.0), null_value=0.0)
 
 
 def _apart(one: Estimate, other: Estimate) -> Estimate:
@@ -271,16 +254,6 @@ def _apart(one: Estimate, other: Estimate) -> Estimate:
     if known or one.value is None or other.value is None:
         return difference_of_estimates(one, other)
     return Estimate(one.value - other.value, n=1, null_value=0.0)
-
-
-def _log(estimate: Estimate) -> Estimate:
-    """An estimate of what multiplies as its logarithm; the null is no difference."""
-    if estimate.value is None or estimate.value <= 0.0:
-        return Estimate.absent(estimate.reason or "it is 0, and has no ratio")
-    low, high = (
-        math.log(limit) if limit is not None and limit > 0.0 else None for limit in (estimate.low, estimate.high)
-    )
-    return replace(estimate, value=math.log(estimate.value), low=low, high=high, null_value=0.0)
 
 
 def _is_known(measure: Measure) -> bool:

@@ -6,7 +6,6 @@ taken as independent; all are judged together, by Holm's correction for as many 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +20,14 @@ from byrote.report.rows import Row
 from byrote.report.selection import ACCOUNTED, EVERY_SLICE, Identity, Key, Numbers, own
 from byrote.report.settings_apart import Setting, settings_apart
 from byrote.statistics.comparison import holm, p_value, within_margin
-from byrote.statistics.interval import FEW_SEEDS, difference_of_estimates, pool_over_seeds
+from byrote.statistics.interval import (
+    FEW_SEEDS,
+    difference_of_estimates,
+    exponential,
+    logarithm,
+    pool_logs_over_seeds,
+    pool_over_seeds,
+)
 from byrote.store import Cell
 from byrote.types import MISLABELLED, Estimate, StudyError
 
@@ -267,38 +273,20 @@ def _difference(
     ]
     found = paired(identity, at[0], at[1])
     if found is not None and found.value is not None:
-        return (_log(found) if is_ratio else found), "paired"
+        return (logarithm(found) if is_ratio else found), "paired"
     pair = (twin.estimate, row.estimate)
-    return difference_of_estimates(*(map(_log, pair) if is_ratio else pair)), "independent"
+    return difference_of_estimates(*(map(logarithm, pair) if is_ratio else pair)), "independent"
 
 
 def _is_exponential(results: Results, identity: Identity) -> bool:
     return any(one.form == "exp" for one in results.evidence.utilities if one.name == identity.name)
 
 
-def _log(estimate: Estimate) -> Estimate:
-    """An estimate of what multiplies as its logarithm; the null of a ratio is 0."""
-    value, low, high = (
-        None if number is None or number <= 0.0 else math.log(number)
-        for number in (estimate.value, estimate.low, estimate.high)
-    )
-    if value is None:
-        return Estimate.absent(estimate.reason or "it is not above 0, and has no ratio")
-    return replace(estimate, value=value, low=low, high=high, null_value=0.0)
-
-
-def _exp(estimate: Estimate) -> Estimate:
-    value, low, high = (
-        None if number is None else math.exp(number) for number in (estimate.value, estimate.low, estimate.high)
-    )
-    return replace(estimate, value=value, low=low, high=high, null_value=1.0)
-
-
 def _together(estimates: Sequence[Estimate], is_ratio: bool) -> Estimate:
     """The number itself over its seeds."""
     if len(estimates) == 1:
         return estimates[0]
-    return _exp(pool_over_seeds([*map(_log, estimates)])) if is_ratio else pool_over_seeds(estimates)
+    return pool_logs_over_seeds(estimates) if is_ratio else pool_over_seeds(estimates)
 
 
 def _p(difference: Estimate, way: str) -> float | None:
@@ -317,7 +305,7 @@ def _judged(rows: Sequence[Comparison], margin: float | None) -> Iterator[Compar
     adjusted = iter(holm([row.p for row in rows if row.p is not None]))
     for row in rows:
         p = next(adjusted) if row.p is not None else None
-        shown = _exp(row.difference) if row.is_ratio and row.difference.value is not None else row.difference
+        shown = exponential(row.difference) if row.is_ratio and row.difference.value is not None else row.difference
         yield replace(row, holm_p=p, verdict=_verdict(row, p, margin), difference=shown)
 
 

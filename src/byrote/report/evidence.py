@@ -148,6 +148,11 @@ class Evidence:
         return None if attack.null_is_stated or not cell.base_run_id else self.sides(base, attack, 0, slice_)
 
 
+def coarser(part: Part, *runs: tuple[Evidence, Cell]) -> Part:
+    """A part that runs are compared on, with the groups of the run that has the fewest: sets, where one has them."""
+    return min((evidence.resampled(cell, part) for evidence, cell in runs), key=lambda one: len(set(one.groups)))
+
+
 def _of_the_data(slice_: str) -> bool:
     return slice_ != MISLABELLED and not family_of(slice_)
 

@@ -207,7 +207,7 @@ def _about(summary: Summary, attack: Attack, methods: Sequence[Finding], members
     evidence = summary.results.evidence
     said = (
         f"Members by the {attack.label} attack at the last epoch, the most exposed first. The large number: the "
-        "share of nonmembers that score at least as high as the record, so that the smaller it is, the more the record stands "
+        "share of nonmembers that score at least as high as the record: the smaller it is, the more the record stands "
         f"out. The {min(SHOWN, members)} of {members:,} members were picked because they stand out: were nothing "
         f"learned, the first of {members:,} would still stand above nearly all nonmembers, by chance. Whether a method "
         "leaks is told by its verdict, not by this list."

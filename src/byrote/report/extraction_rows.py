@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import compress
 from typing import NamedTuple
 
 import numpy as np
 
-from byrote.report.evidence import Evidence
+from byrote.report.evidence import Evidence, coarser
 from byrote.report.measures import Extraction
 from byrote.report.pieces import EXTRACTION, Column, Part, Series
 from byrote.report.rows import Row, blank_row, filled
@@ -116,10 +117,29 @@ def _between(ours: _Side, theirs: _Side, is_share: bool) -> Estimate:
 def _gain(side: _Side, is_share: bool) -> Estimate:
     """The tuned model less the untuned one on one side's records, by record."""
     assert side.base is not None
-    differences = side.here - side.base
-    if is_share and len(set(side.groups)) == len(side.groups):
+    return _by_record(side.here - side.base, side.groups, is_share)
+
+
+def extraction_difference(
+    measure: Extraction, metric: str, part: Part, ours: tuple[Evidence, Cell, int], theirs: tuple[Evidence, Cell, int]
+) -> Estimate | None:
+    """What comes out of the same records by two models, each at an epoch, record by record; None where not measured."""
+    runs = (ours, theirs)
+    columns = [column_of(evidence, cell.run_id, cell.seed, measure, epoch) for evidence, cell, epoch in runs]
+    known = [column for column in columns if column is not None and column.values.shape[1] == len(measure.metrics)]
+    if len(known) < 2:
+        return None
+    place = list(measure.metrics).index(metric)
+    one, other = (column.take(part.ids)[:, place] for column in known)
+    keep = np.isfinite(one) & np.isfinite(other)
+    groups = compress(coarser(part, *((evidence, cell) for evidence, cell, _ in runs)).groups, keep)
+    return _by_record((one - other)[keep], list(groups), measure.metrics[metric] == "share")
+
+
+def _by_record(differences: Floats, groups: list[str], is_share: bool) -> Estimate:
+    if is_share and len(set(groups)) == len(groups):
         return difference_of_rates(differences)
-    return bounded_mean(differences, side.groups, (-1.0, 1.0), null_value=0.0)
+    return bounded_mean(differences, groups, (-1.0, 1.0), null_value=0.0)
 
 
 def column_of(evidence: Evidence, run_id: str, seed: int, measure: Extraction, epoch: int) -> Column | None:

@@ -9,16 +9,15 @@ from typing import NamedTuple
 import numpy as np
 
 from byrote.report.evidence import Evidence, Sides
-from byrote.report.extraction_rows import column_of
+from byrote.report.extraction_rows import extraction_difference
 from byrote.report.measures import Extraction, Poisoning
 from byrote.report.pieces import SPLITS, Part, Series
 from byrote.report.privacy_rows import difference_of_sides
 from byrote.report.selection import Identity
 from byrote.report.utility_rows import utility_difference
-from byrote.statistics.bounded import bounded_mean
 from byrote.statistics.interval import difference_of_rates, weighted_mean_estimate
 from byrote.store import Cell
-from byrote.types import Estimate, Floats
+from byrote.types import Estimate
 
 Texts = Mapping[tuple[int, str], Mapping[str, str]]
 """By seed and split: the key of each record's text, by its id."""
@@ -94,14 +93,10 @@ def _extraction(identity: Identity, here: At, there: At) -> Estimate | None:
         return None
     measure: Extraction = found[0]
     part = _same(here, there, "member", identity.slice, None if identity.slice else measure.records)
-    columns = [column_of(at.evidence, at.cell.run_id, at.cell.seed, measure, at.epoch) for at in (here, there)]
-    if part is None or columns[0] is None or columns[1] is None:
+    if part is None:
         return None
-    place = list(measure.metrics).index(identity.metric)
-    ours, theirs = (column.take(part.ids)[:, place] for column in columns if column is not None)
-    keep = np.isfinite(ours) & np.isfinite(theirs)
-    groups = [group for group, kept in zip(part.groups, keep, strict=True) if kept]
-    return _by_record((ours - theirs)[keep], groups, measure.metrics[identity.metric] == "share")
+    ours, theirs = ((at.evidence, at.cell, at.epoch) for at in (here, there))
+    return extraction_difference(measure, identity.metric, part, ours, theirs)
 
 
 def _poisoning(identity: Identity, here: At, there: At) -> Estimate | None:
@@ -119,9 +114,3 @@ def _poisoning(identity: Identity, here: At, there: At) -> Estimate | None:
     if measure.is_share:
         return difference_of_rates(kept)
     return weighted_mean_estimate(kept, np.ones(len(kept)), null_value=0.0)
-
-
-def _by_record(differences: Floats, groups: list[str], is_share: bool) -> Estimate:
-    if is_share and len(set(groups)) == len(groups):
-        return difference_of_rates(differences)
-    return bounded_mean(differences, groups, (-1.0, 1.0), null_value=0.0)

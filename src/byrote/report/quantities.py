@@ -15,7 +15,7 @@ from byrote.report.rows import Row
 from byrote.report.sliced import SlicedIndex
 from byrote.report.summary import Summary
 from byrote.report.utility_rows import utility_difference
-from byrote.statistics.interval import FEW_SEEDS, difference_of_estimates, pool_over_seeds
+from byrote.statistics.interval import FEW_SEEDS, difference_of_estimates, logarithm, pool_over_seeds
 from byrote.store import Cell
 from byrote.types import Estimate
 
@@ -74,8 +74,10 @@ def gain(quantity: Quantity, one: Finding, other: Finding) -> Gain:
 
 def better(quantity: Quantity, difference: Estimate) -> Estimate:
     """A difference as a gain."""
+    if quantity.is_ratio:
+        difference = logarithm(difference)
     value, low, high = (
-        None if number is None else quantity.sign * (math.log(number) if quantity.is_ratio else number)
+        None if number is None else quantity.sign * number
         for number in (difference.value, difference.low, difference.high)
     )
     low, high = (low, high) if quantity.sign > 0 else (high, low)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from byrote.report.evidence import Evidence
+from byrote.report.evidence import Evidence, coarser
 from byrote.report.measures import Utility
 from byrote.report.pieces import SETS, Column, Part, Series
 from byrote.report.rows import Row, blank_row, filled
@@ -68,7 +68,7 @@ def utility_difference(
     )
     if one is None or other is None:
         return Estimate.absent(f"{'' if one is None else 'without privacy: '}not measured at this epoch")
-    test = evidence.part(ours[0].seed, "test")
+    test = coarser(evidence.part(ours[0].seed, "test"), (evidence, ours[0]), (sources[1], theirs[0]))
     rows, twins = one.take(test.ids), other.take(test.ids)
     keep = _measured(rows) & _measured(twins)
     return paired_estimate(utility, rows[keep], twins[keep], _groups(test, keep))

@@ -99,13 +99,24 @@ def read_speeds(store: Store, model: str, dtype: str, device: str, tokens: Calla
         if experiment.get("model") == model and experiment.get("dtype") == dtype and cost.exists():
             here = here or str(describe(device)["device"])
             if read_object(path.parent / ENVIRONMENT).get("device") == here:
-                key = (experiment.get("method", {}).get("name", ""), experiment.get("privacy", "none") != "none")
+                method = experiment.get("method")
+                name = method.get("name", "") if isinstance(method, dict) else ""
+                key = (name, experiment.get("privacy", "none") != "none")
                 by_method.setdefault(key, []).append((cost.stat().st_mtime, path.parent, experiment))
     newest = {key: sorted(found, key=lambda one: one[0])[-NEWEST:] for key, found in by_method.items()}
-    return Speeds(_measured(*key, one[1], one[2], tokens()) for key, found in newest.items() for one in found)
+    runs = (_measured(*key, one[1], one[2], tokens()) for key, found in newest.items() for one in found)
+    return Speeds(run for run in runs if run is not None)
 
 
-def _measured(method: str, private: bool, folder: Path, experiment: dict[str, Any], usual: float) -> Measured:
+def _measured(method: str, private: bool, folder: Path, experiment: dict[str, Any], usual: float) -> Measured | None:
+    """None where the run is of another version, or its files cannot be read as what they should be."""
+    try:
+        return _read_run(method, private, folder, experiment, usual)
+    except (TypeError, ValueError, LookupError):
+        return None
+
+
+def _read_run(method: str, private: bool, folder: Path, experiment: dict[str, Any], usual: float) -> Measured:
     cost = read_object(folder / COST)
     training = float(cost.get("train_seconds", 0.0))
     trained = training * float(cost.get("tokens_per_second", 0.0))

@@ -82,7 +82,7 @@ def run(
             if (place / AXES).is_file():  # of an earlier study in this folder, which varied something
                 (place / AXES).unlink()
             results = StudyRun(study, folder, place, runs, progress).do(jobs, show_text)
-    report_to(trackers, results, place, progress)
+    report_to(trackers, results, place, progress, show_text)
     return results
 
 

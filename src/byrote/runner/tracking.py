@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from byrote.registry import Component
 from byrote.report.axes import VariedResults
 from byrote.report.findings import Configuration
+from byrote.report.html import report_html
 from byrote.report.measures import label
 from byrote.report.results import Results
 from byrote.report.rows import Row
@@ -22,8 +24,9 @@ from byrote.store import Cell, canonical_json, file_hash, identity, write_text
 from byrote.trackers.base import Tracked, Tracker
 
 SENT = "trackers.json"
-"""What each tracker has, by run: a hash of all that was sent."""
-REPORT = ("report.html", "report.md", "results.csv")
+"""What each tracker has at each of its places, by run: a hash of all that was sent."""
+PAGE = "report.html"
+TABLES = ("report.md", "results.csv")
 FOLLOWED = ("membership", "extraction", "poisoning", "utility", "privacy")
 """Kinds whose numbers are sent."""
 
@@ -36,30 +39,57 @@ def check(named: Sequence[Component]) -> list[Tracker]:
     return trackers
 
 
-def report_to(trackers: Sequence[Tracker], results: Results | VariedResults, folder: Path, progress: Progress) -> None:
-    """Send each tracker what it does not have yet. One that fails costs nothing else: the results are in the folder."""
+def report_to(
+    trackers: Sequence[Tracker],
+    results: Results | VariedResults,
+    folder: Path,
+    progress: Progress,
+    show_text: bool = False,
+) -> None:
+    """Send each tracker what it does not have yet. One that fails costs nothing else: the results are in the folder.
+
+    With `show_text` the page in the folder shows texts of records, which leave it for nowhere: one without is sent.
+    """
     if not trackers:
         return
-    runs = list(tracked_runs(results, folder))
-    sent = _read(folder / SENT)
-    for tracker in trackers:
-        known = sent.setdefault(tracker.name, {})
-        new = [run for run in runs if known.get(run.id) != _hash(run)]
-        if not new:
-            continue
+    with TemporaryDirectory() as aside:
+        page = folder / PAGE
         try:
-            where = tracker.send(new, folder)
+            if show_text and isinstance(results, Results):  # the page of a study that varies something has no texts
+                page = Path(aside) / PAGE
+                write_text(page, report_html(results))
+            runs = [(run, _hash(run)) for run in tracked_runs(results, folder, page)]
         except Exception as error:
-            said = " ".join(str(error).split())[:300]
-            progress.say(f"{tracker.name} could not take the results ({type(error).__name__}: {said}): see {folder}")
-            continue
-        known |= {run.id: _hash(run) for run in new}
-        write_text(folder / SENT, json.dumps(sent, indent=1, sort_keys=True))
-        progress.say(f"Sent to {tracker.name}: {where}")
+            progress.say(f"Nothing was sent to a tracker ({_told(error)}): see {folder}")
+            return
+        for tracker in trackers:
+            try:
+                _send(tracker, runs, folder, progress)
+            except Exception as error:
+                progress.say(f"{tracker.name} could not take the results ({_told(error)}): see {folder}")
 
 
-def tracked_runs(results: Results | VariedResults, folder: Path) -> Iterator[Tracked]:
-    """Every run that ended well, and the study itself with its report."""
+def _send(tracker: Tracker, runs: Sequence[tuple[Tracked, str]], folder: Path, progress: Progress) -> None:
+    """Send one tracker what is not known to be there; each place that it may send to is another."""
+    where, sent = tracker.place(folder), _read(folder / SENT)
+    # An address may hold a password, so that it is written down as a hash.
+    known = sent.setdefault(f"{tracker.name} {identity(tracker.place(folder.resolve()))}", {})
+    new = [(run, hash_) for run, hash_ in runs if known.get(run.id) != hash_]
+    if not new:
+        progress.say(f"{tracker.name} already has these results: {where}")
+        return
+    tracker.send([run for run, _ in new], folder)
+    known |= {run.id: hash_ for run, hash_ in new}
+    write_text(folder / SENT, json.dumps(sent, indent=1, sort_keys=True))
+    progress.say(f"Sent to {tracker.name}: {where}")
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+def tracked_runs(results: Results | VariedResults, folder: Path, page: Path | None = None) -> Iterator[Tracked]:
+    """Every run that ended well, and the study itself with its report; `page` stands in for the folder's."""
     plain = [("", results)] if isinstance(results, Results) else [(e.label, found) for e, found in results.done()]
     name = results.manifest.name
     for point, of_point in plain:
@@ -67,7 +97,8 @@ def tracked_runs(results: Results | VariedResults, folder: Path) -> Iterator[Tra
         for one in numbers.configurations:
             for cell in one.done:
                 yield _run(name, point, numbers, one, cell)
-    files = tuple(folder / file for file in REPORT if (folder / file).is_file())
+    report = (page or folder / PAGE, *(folder / name for name in TABLES))
+    files = tuple(file for file in report if file.is_file())
     study = canonical_json(plain[0][1].manifest.study) if plain else ""
     yield Tracked(name, "report", identity([name, "report"]), {"study": study}, files=files)
 
@@ -83,7 +114,8 @@ def _run(study: str, point: str, numbers: Numbers, one: Configuration, cell: Cel
                 series.setdefault(epoch, {}).update(found)
                 final |= found if epoch == last else {}
     for key, value in pieces.cost.items():
-        final[f"cost/{key}"] = float(value)
+        if value is not None:
+            final[f"cost/{key}"] = float(value)
     for epoch, losses in _losses(pieces.training).items():
         series.setdefault(epoch, {}).update(losses)
     name = ", ".join(filter(None, [point, one.label, f"seed {cell.seed}"]))
@@ -134,9 +166,9 @@ def _settings(numbers: Numbers, cell: Cell) -> dict[str, str]:
 
 
 def _hash(run: Tracked) -> str:
-    """Of all that is sent; the report changes with the table beside it."""
-    tables = [file_hash(file) for file in run.files if file.suffix == ".csv"]
-    return identity([json.loads(json.dumps(asdict(run), default=str)), tables])
+    """Of all that is sent: of a file its name and what is in it, wherever it stands."""
+    files = [[file.name, file_hash(file)] for file in run.files]
+    return identity([json.loads(json.dumps(asdict(replace(run, files=())))), files])
 
 
 def _read(path: Path) -> dict[str, dict[str, str]]:
@@ -144,4 +176,5 @@ def _read(path: Path) -> dict[str, dict[str, str]]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    whole = isinstance(found, dict) and all(isinstance(one, dict) for one in found.values())
+    return found if whole else {}

@@ -131,11 +131,24 @@ def pool_logs_over_seeds(values: Sequence[Estimate], level: float = 0.95) -> Est
 
     Pooled as it is, one seed that went astray would take the interval below 0.
     """
-    pooled = pool_over_seeds([_mapped(estimate, math.log) for estimate in values], level=level)
-    return _mapped(pooled, math.exp)
+    return exponential(pool_over_seeds([logarithm(estimate) for estimate in values], level=level))
 
 
-def _mapped(estimate: Estimate, of: Callable[[float], float]) -> Estimate:
+def logarithm(estimate: Estimate) -> Estimate:
+    """Of what multiplies, such as a ratio of perplexities; absent where it is 0, as one side is too large to state."""
+    if estimate.value is not None and not 0.0 < estimate.value < math.inf:
+        return Estimate.absent("too far apart to state as a ratio", estimate.n)
+    return _mapped(estimate, lambda number: math.log(number) if 0.0 < number < math.inf else None)
+
+
+def exponential(estimate: Estimate) -> Estimate:
+    """Back from the logarithm; a limit that is too large to write is left out."""
+    if estimate.value is not None and _transformed(estimate.value, "exp") is None:
+        return Estimate.absent(f"the exponential of {estimate.value:.0f} is too large to write", estimate.n)
+    return _mapped(estimate, lambda number: _transformed(number, "exp"))
+
+
+def _mapped(estimate: Estimate, of: Callable[[float], float | None]) -> Estimate:
     value, low, high, null_value = (
         None if number is None else of(number)
         for number in (estimate.value, estimate.low, estimate.high, estimate.null_value)

@@ -50,8 +50,12 @@ class Tracker(Component):
             )
 
     @abstractmethod
-    def send(self, runs: Sequence[Tracked], folder: Path) -> str:
-        """Keep these runs, and say where in words; `folder` is that of the results."""
+    def place(self, folder: Path) -> str:
+        """Where `send` will keep them, in words that tell any two places apart; `folder` is that of the results."""
+
+    @abstractmethod
+    def send(self, runs: Sequence[Tracked], folder: Path) -> None:
+        """Keep these runs."""
 
 
 def unless_told(name: str, value: str) -> None:

@@ -29,19 +29,21 @@ class MLflow(Tracker):
 
     package: ClassVar[str] = "mlflow"
 
-    def send(self, runs: Sequence[Tracked], folder: Path) -> str:
+    def place(self, folder: Path) -> str:
+        """The address of the database or server."""
+        return os.environ.get(ADDRESS) or f"sqlite:///{(folder / 'mlflow.db').resolve().as_posix()}"
+
+    def send(self, runs: Sequence[Tracked], folder: Path) -> None:
         """A run for each; one that was sent before is deleted and written anew."""
         unless_told("MLFLOW_DISABLE_TELEMETRY", "true")
         from mlflow.tracking import MlflowClient
 
-        address = os.environ.get(ADDRESS) or f"sqlite:///{(folder / 'mlflow.db').resolve().as_posix()}"
-        client = MlflowClient(tracking_uri=address)
+        client = MlflowClient(tracking_uri=self.place(folder))
         for run in runs:
             experiment = self._experiment(client, run.study, folder)
             for old in client.search_runs([experiment], f"tags.`{RUN}` = '{run.id}'"):
                 client.delete_run(old.info.run_id)
             self._run(client, experiment, run)
-        return address
 
     def _experiment(self, client: MlflowClient, name: str, folder: Path) -> str:
         known = client.get_experiment_by_name(name)

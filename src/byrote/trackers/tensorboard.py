@@ -18,7 +18,11 @@ class TensorBoard(Tracker):
 
     package: ClassVar[str] = "tensorboard"
 
-    def send(self, runs: Sequence[Tracked], folder: Path) -> str:
+    def place(self, folder: Path) -> str:
+        """The folder, and how it is looked at."""
+        return f"{folder / 'tensorboard'} (tensorboard --logdir {folder / 'tensorboard'})"
+
+    def send(self, runs: Sequence[Tracked], folder: Path) -> None:
         """A folder for each run; one that was sent before is written anew."""
         from torch.utils.tensorboard import SummaryWriter
 
@@ -40,4 +44,3 @@ class TensorBoard(Tracker):
                 if file.suffix == ".md":
                     writer.add_text("report", file.read_text(encoding="utf-8"))
             writer.close()
-        return f"{place} (tensorboard --logdir {place})"

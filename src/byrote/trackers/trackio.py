@@ -10,6 +10,7 @@ from typing import ClassVar
 from byrote.registry import register
 from byrote.trackers.base import Tracked, Tracker
 
+HERE = "TRACKIO_DIR"
 ELSEWHERE = ("TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL")
 
 
@@ -22,7 +23,13 @@ class Trackio(Tracker):
 
     package: ClassVar[str] = "trackio"
 
-    def send(self, runs: Sequence[Tracked], folder: Path) -> str:
+    def place(self, folder: Path) -> str:
+        """The Space, the server, or the folder on this machine."""
+        told = " ".join(os.environ[name] for name in ELSEWHERE if os.environ.get(name))
+        here = os.environ.get(HERE) or "trackio's folder on this machine"
+        return told or f"{here} (trackio show)"
+
+    def send(self, runs: Sequence[Tracked], folder: Path) -> None:
         """A run for each."""
         import trackio
 
@@ -38,5 +45,3 @@ class Trackio(Tracker):
             for file in one.files:
                 trackio.save(file, project=one.study)
             run.finish()
-        told = next((os.environ[name] for name in ELSEWHERE if os.environ.get(name)), "")
-        return told or "trackio's folder on this machine (trackio show)"

@@ -11,6 +11,7 @@ from byrote.registry import register
 from byrote.trackers.base import Tracked, Tracker, unless_told
 
 MODE = "WANDB_MODE"
+SERVER, ENTITY = "WANDB_BASE_URL", "WANDB_ENTITY"
 
 
 @register("tracker", "wandb")
@@ -22,7 +23,14 @@ class WandB(Tracker):
 
     package: ClassVar[str] = "wandb"
 
-    def send(self, runs: Sequence[Tracked], folder: Path) -> str:
+    def place(self, folder: Path) -> str:
+        """The server and whose runs are there, or the folder that waits to be sent."""
+        mode = os.environ.get(MODE, "offline")
+        if mode != "online":
+            return f"{folder / 'wandb'} ({mode}; `wandb sync` sends it)"
+        return f"{os.environ.get(SERVER) or 'wandb.ai'} {os.environ.get(ENTITY, '')}".strip()
+
+    def send(self, runs: Sequence[Tracked], folder: Path) -> None:
         """A run for each, under an id of its own."""
         unless_told("WANDB_ERROR_REPORTING", "false")
         unless_told("WANDB_SILENT", "true")
@@ -44,7 +52,6 @@ class WandB(Tracker):
                     artifact.add_file(str(file))
                 run.log_artifact(artifact)
             run.finish()
-        return "wandb.ai" if mode == "online" else f"{folder / 'wandb'} ({mode}; `wandb sync` sends it)"
 
 
 def _plain(name: str) -> str:
