@@ -247,7 +247,7 @@ def test_bad_values_in_parquet_name_the_row(tmp_path: Path) -> None:
     arrow.parquet.write_table(arrow.table({"text": ["a", None], "n": [1, 2]}), tmp_path / "b.parquet")
     with pytest.raises(StudyError, match=r"^b\.parquet:2: 'text' is null"):
         load("b.parquet", base_folder=tmp_path)
-    with pytest.raises(StudyError, match=r"^b\.parquet:1: 'n' is of type int, but text is needed$"):
+    with pytest.raises(StudyError, match=r"^b\.parquet:1: 'n' is of type int, but text is needed"):
         load("b.parquet", Columns(text="n"), base_folder=tmp_path)
     content = (tmp_path / "b.parquet").read_bytes()
     (tmp_path / "b.parquet").write_bytes(content[: len(content) // 2])
