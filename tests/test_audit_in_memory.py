@@ -230,7 +230,7 @@ def test_what_is_no_language_model_is_refused(folder: Path) -> None:
         byrote.audit(make_model("llama"), MEMBERS, NONMEMBERS)
     for members, said in (
         ("one text", "no such|not a source"),
-        (["a", 3], r"members\[1\]' is '3' \(a int\)"),
+        (["a", 3], r"members\[1\]' is of type int"),
         ([" "], "empty"),
     ):
         with pytest.raises(StudyError, match=said):

@@ -104,7 +104,7 @@ def test_lists(byrote: Called) -> None:
         (["run", "demo", "--set", "epocs=2"], "with --set epocs: unknown key 'epocs'. Did you mean 'epochs'?"),
         (["run", "demo", "--jobs", "0"], "jobs: 0 processes can do nothing; give 1 or more"),
         (["report", "."], "holds no results of byrote: study.json is missing there."),
-        (["report", "nowhere"], "nowhere holds no results of byrote: study.json is missing there."),
+        (["report", "nowhere"], "there is no folder nowhere"),
         (["init", "nothing.csv"], "nothing.csv: no such file."),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
