@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from byrote.statistics.interval import clopper_pearson, too_few, units_of, weighted_mean_estimate
+from byrote.statistics.interval import (
+    clopper_pearson,
+    difference_of_estimates,
+    too_few,
+    units_of,
+    weighted_mean_estimate,
+)
 from byrote.types import Estimate
 
 FEW = 5
@@ -28,6 +35,10 @@ def bounded_mean(
     may lie: the interval is then that of a share with the same mean, which no such mean spreads more than (Hoeffding
     1963, theorem 4, on sums of bounded variables against binomial ones). Elsewhere it is the linearised one, with
     Student's t. Values of one group count once.
+
+    Differences, whose bounds lie on both sides of 0, are then the mean of what lies above 0 less the mean of what lies
+    below it, each a share near 0 that few values carry, joined by square-and-add ("mover"; Zou & Donner 2008): one
+    share between the two bounds would have its mean near a half, where a share is known worst.
     """
     value = np.asarray(values, dtype=np.float64)
     low, high = bounds
@@ -42,6 +53,12 @@ def bounded_mean(
         return weighted_mean_estimate(
             value, np.ones(len(value)), groups, bounds=bounds, null_value=null_value, level=level
         )
+    if low < 0.0 < high:
+        up, down = (
+            bounded_mean(np.maximum(side, 0.0), groups, (0.0, end), level=level)
+            for side, end in ((value, high), (-value, -low))
+        )
+        return replace(difference_of_estimates(up, down), n=len(value), null_value=null_value)
     effective = len(value) ** 2 / float(np.square(np.bincount(labels)).sum())
     share = min(max((mean - low) / (high - low), 0.0), 1.0)
     limits = clopper_pearson(share * effective, effective, level)
