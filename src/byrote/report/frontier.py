@@ -15,6 +15,7 @@ from byrote.report.extraction_numbers import beyond, number_label, numbers_of
 from byrote.report.figures import Figure, epochs_of, error_bars, label_text, marker_trace, null_of, plain_layout
 from byrote.report.findings import Configuration, Finding
 from byrote.report.formats import count, measure, rate, seconds, signed, with_limits
+from byrote.report.label_places import Mark, places_of
 from byrote.report.measures import Attack, Utility
 from byrote.report.palette import Style
 from byrote.report.rows import Row
@@ -29,7 +30,6 @@ COSTS: dict[str, tuple[str, Callable[[float | None], str]]] = {
 """What a mark's size may say: the first in which the methods differ."""
 NAMED = 6
 """Marks that have their names beside them: those to choose between, where they are not too many to be read."""
-PLACES = ("top right", "bottom right", "top left", "bottom left")
 
 Path = Sequence[tuple[str, Row, Row]]
 """Of one method (epoch in words, utility row, leakage row) at every epoch that has both."""
@@ -160,8 +160,10 @@ def _figure(
 ) -> Figure:
     """A mark for each method at its last epoch, with a trail of the epochs before."""
     traces: list[Figure] = []
-    for place, (of, path) in enumerate(leak.paths.items()):
-        size = cost.size(of) if cost is not None else 14.0
+    sizes = {of: cost.size(of) if cost is not None else 14.0 for of in leak.paths}
+    places = _places(leak, sizes, named)
+    for of, path in leak.paths.items():
+        size = sizes[of]
         traces += _trail(of, path, look[of], leak)
         if of in rings:
             traces.append(_ring(path, look[of], size))
@@ -170,7 +172,7 @@ def _figure(
             name = label_text(of.label)
             mark |= {
                 "mode": "markers+text", "text": [f"<b>{name}</b>" if of in rings else name], "cliponaxis": False,
-                "textposition": PLACES[place % len(PLACES)], "textfont": {"color": "$fg", "size": 12},
+                "textposition": places[of], "textfont": {"color": "$fg", "size": 12},
             }  # fmt: skip
         traces.append(mark)
     xs = [x for trace in traces for x in trace["x"]]
@@ -185,9 +187,26 @@ def _figure(
     layout = plain_layout(f"{utility.label} on test records ({utility.best})", leak.label, leak.null)
     layout["yaxis"]["title"]["text"] = label_text(leak.label).replace(", members", "<br>members")
     layout["height"] = 460
-    if min(xs) > 0 and max(xs) / min(xs) > 4:
+    if _over_decades(xs):
         layout["xaxis"] |= {"type": "log"}
     return {"data": traces, "layout": layout}
+
+
+def _over_decades(xs: Sequence[float]) -> bool:
+    return min(xs) > 0 and max(xs) / min(xs) > 4
+
+
+def _places(leak: Leak, sizes: Mapping[Configuration, float], named: set[Configuration]) -> dict[Configuration, str]:
+    """Where each name stands beside its mark."""
+    rows = [(x, y) for path in leak.paths.values() for _, x, y in path]
+    across = [x.value for x, _ in rows if x.value is not None]
+    upward = [limit for _, y in rows for limit in (y.low, y.value, y.high) if limit is not None]
+    scale = math.log if _over_decades(across) else float
+    last = {of: path[-1] for of, path in leak.paths.items()}
+    marks = [Mark(scale(x.value or 1.0), y.value or 0.0, sizes[of]) for of, (_, x, y) in last.items()]
+    names = {at: label_text(of.label) for at, of in enumerate(last) if of in named}
+    found = places_of(marks, names, (scale(min(across)), scale(max(across))), (min(upward), max(upward)))
+    return {of: found[at] for at, of in enumerate(last) if at in found}
 
 
 def _trail(of: Configuration, path: Path, style: Style, leak: Leak) -> list[Figure]:
