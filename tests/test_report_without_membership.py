@@ -71,6 +71,21 @@ def test_every_number_of_a_measure_may_be_what_leaks(results: Results) -> None:
     assert all(Decision(summary).state(one) == "leaks" for one in summary.tuned)
 
 
+def test_little_more_is_called_more_and_not_as_much(results: Results) -> None:
+    """An interval above 0 and within the margin says both: it is told once, as more, but by less than the margin."""
+    changed = Results(results.evidence)
+    near = {"value": 0.007, "low": 0.004, "high": 0.01, "reason": ""}
+    metric = "strength-excess-vs-nonmembers"
+    changed.__dict__["rows"] = [
+        replace(row, **near) if row.metric == metric and not row.slice and row.method == "full" else row  # type: ignore[arg-type]
+        for row in results.rows
+    ]
+    text = report_markdown(changed)
+    assert "extraction-strength: more than of nonmembers, but by less than 0.05, comes out with full +0.007" in text
+    lines = [line for line in text.splitlines() if "as much as of nonmembers" in line and "extraction-strength" in line]
+    assert not any("full" in line for line in lines)
+
+
 def test_without_an_untuned_model_none_is_spoken_of(tmp_path: Path) -> None:
     manifest = build(tmp_path, methods=("full", "lora"), attacks=("loss",), members=60, test=20, epochs=1)
     cells = [cell.model_copy(update={"base_run_id": ""}) for cell in manifest.cells if cell.method != "none"]

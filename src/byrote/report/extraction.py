@@ -193,21 +193,27 @@ def _part(index: SlicedIndex, one: Finding, measure: Extraction, slice_: str, me
 
 def _within(summary: Summary, index: SlicedIndex) -> list[str]:
     """Of whose members next to nothing comes out beyond what comes out of nonmembers, and where that is open."""
-    margin, sentences = summary.results.evidence.margin, []
+    margin = summary.results.evidence.margin
+    sentences: list[str] = []
     for measure, metric in numbers_of(summary.results.evidence.extractions):
-        inside, open_ = [], []
+        inside, more, open_ = [], [], []
         for one in summary.tuned:
             row = beyond(index, one, measure, metric)
             if row is None or row.value is None or row.low is None or row.high is None:
                 continue
             if within_margin(row.estimate, margin):
-                inside.append(_shown(one, row))
+                (more if row.low > 0 else inside).append(_shown(one, row))
             elif row.low <= 0 <= row.high:
                 open_.append(_shown(one, row))
         if inside:
             sentences.append(
                 f"{number_label(measure, metric)}: as much as of nonmembers, within ±{margin:g}, comes out with "
                 f"{listed(inside)}."
+            )
+        if more:
+            sentences.append(
+                f"{number_label(measure, metric)}: more than of nonmembers, but by less than {margin:g}, comes out "
+                f"with {listed(more)}."
             )
         if open_:
             sentences.append(
