@@ -42,7 +42,11 @@ def test_the_numbers_are_those_of_the_one_run(seeds: Path) -> None:
     found = tables(text)
     for attack in ("loss", "reference"):
         row = pick(results, "auc", name=attack, run_id=cell.run_id, epoch=2, slice="")
-        assert found[attack][1:3] == [words(row), f"{row.null_value:.3f}"] and found[attack][4] == str(row.n)
+        assert found[attack][1:3] == [words(row), f"{row.null_value:.3f}"] and found[attack][5] == str(row.n)
+    lift = pick(results, "auc-lift", name="loss", run_id=cell.run_id, epoch=2, slice="")
+    assert found["loss"][3] == f"{lift.value:+.3f} [{lift.low:+.3f}, {lift.high:+.3f}]".replace("-", "−")
+    assert found["reference"][3] == "–", "judged by its AUC against a coin toss"
+    assert "the verdict rests on the difference to it" in text
     utility = pick(results, "perplexity", run_id=cell.run_id, epoch=2)
     assert found["perplexity (lower is better)"][0].startswith(f"{utility.value:.1f} [")
     assert found["Trained on"] == ["80 records"] and "seed 1" in found["Settings"][0] and cell.run_id in text

@@ -5,7 +5,7 @@ Sentences are Markdown with nothing but **bold** in it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from byrote.report.accounts import accounts
 from byrote.report.equivalence import would_show
@@ -22,8 +22,8 @@ VERDICTS: dict[Verdict, str] = {
     "leaks": "the interval lies above the null: the attack tells members from nonmembers",
     "at chance": "the interval takes in the null and lies within the study's margin of it, {margin}",
     "below null": "the interval lies below the null: nonmembers look more trained on than members do",
-    "not resolved": "the interval takes in the null and reaches beyond {margin} of it, or the seeds do not agree: too "
-    "few records or seeds to show leakage or its absence",
+    "not resolved": "the interval takes in the null and reaches beyond {margin} of it{seeds}: too few records or "
+    "seeds to show leakage or its absence",
     "failed": "the run failed and has no numbers",
 }
 
@@ -31,8 +31,15 @@ VERDICTS: dict[Verdict, str] = {
 def meanings(summary: Summary) -> dict[Verdict, str]:
     """What each verdict of this study says, in the order of `VERDICTS`."""
     shown = {summary.verdict(one) for one in summary.tuned} | ({"failed"} if summary.failed else set())
-    margin = f"±{summary.results.evidence.margin:g}"
-    return {verdict: VERDICTS[verdict].format(margin=margin) for verdict in VERDICTS if verdict in shown}
+    return meanings_of(shown, f"±{summary.results.evidence.margin:g}", len(summary.results.evidence.seeds))
+
+
+def meanings_of(shown: Collection[str], margin: str, seeds: int) -> dict[Verdict, str]:
+    """The same for verdicts that are shown, with the margin in words and how many seeds there are."""
+    disagree = ", or the seeds do not agree" if seeds > 1 else ""
+    return {
+        verdict: words.format(margin=margin, seeds=disagree) for verdict, words in VERDICTS.items() if verdict in shown
+    }
 
 
 def answer(summary: Summary) -> list[str]:

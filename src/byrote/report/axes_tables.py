@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from byrote.report.answer import VERDICTS
+from byrote.report.answer import meanings_of
 from byrote.report.axes import NOT_RUN, PointEntry, VariedResults
 from byrote.report.extraction_numbers import beyond, number_label, numbers_of
 from byrote.report.findings import Verdict
@@ -236,4 +236,5 @@ class Overview:
         shown = {line.line.verdict for table in self.tables for line in table.lines}
         margins = {f"±{summary.results.evidence.margin:g}" for _, summary in self.summaries}
         margin = margins.pop() if len(margins) == 1 else "the margin"
-        return {verdict: VERDICTS[verdict].format(margin=margin) for verdict in VERDICTS if verdict in shown}
+        seeds = max((len(summary.results.evidence.seeds) for _, summary in self.summaries), default=1)
+        return meanings_of(shown, margin, seeds)

@@ -10,14 +10,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from byrote.report.answer import VERDICTS, answer
+from byrote.report.answer import answer, meanings_of
 from byrote.report.audited_epsilon import audited_epsilon_of
 from byrote.report.axes import VariedResults
 from byrote.report.canary_exposure import canary_exposure_of
 from byrote.report.evidence import Evidence
 from byrote.report.extraction import comes_out
-from byrote.report.findings import Finding, configurations
-from byrote.report.formats import ABSENT, limits, listed, measure, rate
+from byrote.report.findings import Finding, configurations, judged_by
+from byrote.report.formats import ABSENT, limits, listed, measure, rate, signed, with_limits
 from byrote.report.markdown import bullets, cell_words, escaped, heads_of, plain, table_of
 from byrote.report.privacy import privacy_of
 from byrote.report.results import Results
@@ -193,25 +193,31 @@ def _membership(summary: Summary, one: Finding) -> Iterator[str]:
     for attack in summary.results.evidence.attacks:
         auc = one.auc.get(attack)
         if auc is None or auc.value is None:
-            lines.append([attack.label, attack.access, ABSENT, "", "", "", auc.reason if auc is not None else ABSENT])
+            lines.append(
+                [attack.label, attack.access, ABSENT, "", "", "", "", auc.reason if auc is not None else ABSENT]
+            )
             continue
         known = {at: row for at, row in one.tpr.get(attack, {}).items() if row.value is not None}
         at = min(known, default=None)
         tpr = ABSENT if at is None else f"{rate(known[at].value)} {limits(known[at].estimate)} at FPR {at:g}"
         found = f"{rate(auc.value)} {limits(auc.estimate)}"
         size = "" if auc.n is None else f"{auc.n:,}"
-        lines.append(
-            [attack.label, attack.access, found, rate(auc.null_value), tpr, size, one.verdicts.get(attack, ABSENT)]
-        )
+        rests_on = one.lift.get(attack) if judged_by(one.configuration, attack) == "auc-lift" else None
+        lift = ABSENT if rests_on is None else with_limits(rests_on.estimate, signed)
+        verdict = one.verdicts.get(attack, ABSENT)
+        lines.append([attack.label, attack.access, found, rate(auc.null_value), lift, tpr, size, verdict])
     if not lines:
         yield "No membership attack was made."
         return
     yield f"Members against nonmembers: {summary.sizes()}."
-    yield table_of(["attack", "who can run it", "AUC", "null", "TPR", "n", "verdict"], lines)
-    shown, margin = set(one.verdicts.values()), f"±{summary.results.evidence.margin:g}"
-    yield bullets(
-        [f"{verdict}: {VERDICTS[verdict].format(margin=margin)}." for verdict in VERDICTS if verdict in shown]
-    )
+    yield table_of(["attack", "who can run it", "AUC", "null", "above the untuned model", "TPR", "n", "verdict"], lines)
+    if any(line[4] not in ("", ABSENT) for line in lines):
+        yield (
+            "Where the untuned model was attacked too, its AUC is the null, and the verdict rests on the difference to "
+            "it on the same records."
+        )
+    meant = meanings_of(set(one.verdicts.values()), f"±{summary.results.evidence.margin:g}", 1)
+    yield bullets([f"{verdict}: {words}." for verdict, words in meant.items()])
     resolved = {at for of in one.tpr.values() for at, row in of.items() if row.value is not None}
     if unresolved := [f"{at:g}" for at in RATES if at not in resolved]:
         yield f"TPR at an FPR of {listed(unresolved)} cannot be resolved from so few records."

@@ -196,7 +196,9 @@ def _within(summary: Summary, index: SlicedIndex) -> list[str]:
     margin = summary.results.evidence.margin
     sentences: list[str] = []
     for measure, metric in numbers_of(summary.results.evidence.extractions):
-        inside, more, open_ = [], [], []
+        inside: list[str] = []
+        more: list[str] = []
+        open_: list[str] = []
         for one in summary.tuned:
             row = beyond(index, one, measure, metric)
             if row is None or row.value is None or row.low is None or row.high is None:
