@@ -128,7 +128,7 @@ def test_bad_rows_can_be_left_out(folder: Path, tmp_path: Path, call: Called) ->
     bad.write_text((folder / "b.jsonl").read_text() + '{"text": 3}\n')
     words = ("--members", folder / "a.jsonl", "--nonmembers", bad, "--on-bad-rows", "skip", "--attacks", "loss")
     code, out, _ = call("--model", folder / "adapter", *words, "--out", tmp_path / "out")
-    assert code == 0 and "1 bad rows were skipped" in out
+    assert code == 0 and "1 bad row was skipped" in out
 
 
 def spoiled(folder: Path, to: Path, change: Callable[[Path], Any], what: str = "adapter") -> Path:

@@ -162,6 +162,7 @@ def test_an_id_that_repeats_far_down_is_not_used(tmp_path: Path) -> None:
         ("a.csv", "n,m\n1,2\n3,4\n", "no column holds text. Columns: n, m"),
         ("a.csv", "text\n" + "one line\n" * 50, "1 usable records after leaving out bad rows and copies"),
         ("a.csv", "", "empty"),
+        ("a.csv", "text,label\n", "a.csv: it has no rows that can be read"),
         ("a.json", "[]", "byrote reads files that end in"),
         ("a", "x", "byrote reads files that end in"),
     ],

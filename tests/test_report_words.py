@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import io
+import json
 import re
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from byrote.report.curves import density, pooled_roc, spread_of_scores
 from byrote.report.findings import Finding, Index, verdict_of
 from byrote.report.html import report_html
 from byrote.report.markdown import report_markdown
+from byrote.report.measures import label
 from byrote.report.results import Results
 from byrote.report.run_facts import RunFacts
 from byrote.report.summary import Summary
@@ -307,3 +309,15 @@ def test_no_module_of_the_report_needs_itself() -> None:
     }
     assert "byrote.report.results" in graph["byrote.report.write"]
     TopologicalSorter(graph).prepare()  # raises CycleError
+
+
+def test_of_a_long_path_the_end_is_kept() -> None:
+    """What tells two adapters apart is the end of their paths."""
+    paths = [f"/a/folder/that/is/deep/in/a/tree/of/folders/runs/{name}/adapter" for name in ("first", "second")]
+    first, second = (label("full", json.dumps({"adapter": path})) for path in paths)
+    assert first != second and first.endswith("/first/adapter") and first.startswith("full, adapter …")
+    assert label(paths[0], "").startswith("…") and label(paths[0], "").endswith("/first/adapter")
+    assert (
+        label("x", json.dumps({"text": "word " * 30})).startswith("x, text word word")
+        and len(label("y" * 90, "")) == 40
+    )

@@ -142,7 +142,10 @@ def test_init_writes_it_beside_the_study(
 ) -> None:
     byrote = caller(capsys)
     (tmp_path / "rows.csv").write_text("id,body\n" + "".join(f"{n},one two three four {n}\n" for n in range(200)))
-    assert byrote("init", tmp_path / "rows.csv")[0] == 0
+    with (tmp_path / "rows.csv").open("a") as file:
+        file.write("200,\n")
+    code, out, _ = byrote("init", tmp_path / "rows.csv")
+    assert code == 0 and "1 of 201 rows would be left out (1 empty), the first: rows.csv:202" in out
     text = (tmp_path / "rows.yaml").read_text()
     assert text.startswith("# yaml-language-server: $schema=study.schema.json\n")
     assert (tmp_path / "study.schema.json").read_text(encoding="utf-8") == schema_text()

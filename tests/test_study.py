@@ -285,6 +285,18 @@ def test_a_study_that_is_not_there(tmp_path: Path, typed: str, near: str) -> Non
         load_study(tmp_path)
 
 
+def test_a_study_beside_it_is_nearer_than_a_shipped_one(tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(GOOD)
+    with pytest.raises(StudyError, match=r"Did you mean '.*small\.yaml'\?"):
+        load_study(tmp_path / "smal.yaml")
+
+
+def test_data_is_no_study(tmp_path: Path) -> None:
+    (tmp_path / "my rows.csv").write_text("text\na few words\n")
+    with pytest.raises(StudyError, match=r"is data, not a study\. Write a study for it: byrote init '.*my rows\.csv'"):
+        load_study(tmp_path / "my rows.csv")
+
+
 # --- --set ---------------------------------------------------------------------------------------
 
 

@@ -58,8 +58,13 @@ def init(
     place = study or file.with_suffix(".yaml")
     if place.exists() and not force:
         raise StudyError(f"{place} exists already: give --force to overwrite it, or another --study")
-    write_text(place, f"{MODELINE}\n{study_text(describe_file(file), _source_from(file, place))}")
+    summary = describe_file(file)
+    write_text(place, f"{MODELINE}\n{study_text(summary, _source_from(file, place))}")
     write_text(place.parent / FILE, schema_text())
+    if bad := sum(summary.bad_rows.values()):
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in summary.bad_rows.items())
+        words = f"{bad:,} of {summary.rows:,} rows would be left out ({kinds}), the first: {summary.first_bad[0]}"
+        out_console().print(words, soft_wrap=True, markup=False, highlight=False)
     out_console().print(f"Wrote {place}. Look through it, then: byrote run {place}", soft_wrap=True)
     return DONE
 

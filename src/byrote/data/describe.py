@@ -79,6 +79,8 @@ def describe_file(path: Path) -> FileSummary:
     """Look at a .jsonl, .csv, .parquet or .txt file. Raises StudyError when no study can use it."""
     require_file(path, str(path))
     columns = summarise(Place(path.name, path.parent))
+    if not any(column.rows for column in columns):
+        raise StudyError(f"{path}: it has no rows that can be read")
     guess = guess_columns(columns)
     loaded = load(path.name, guess, on_bad_rows="skip", base_folder=path.parent)
     if guess.id and "duplicate id" in loaded.bad_rows:

@@ -188,11 +188,11 @@ def bullets(sentences: Sequence[str]) -> str:
 
 
 def _made_with(results: Results) -> str:
-    manifest = results.manifest
+    manifest, seeds = results.manifest, len(results.evidence.seeds)
     lines = [
         f"Model: {plain(manifest.model_description or manifest.model)}",
         f"Data: {plain(manifest.data)}: {plain(manifest.data_description)}",
-        f"byrote {plain(manifest.byrote)}; {len(results.evidence.seeds)} seed(s). "
+        f"byrote {plain(manifest.byrote)}; {seeds} {'seed' if seeds == 1 else 'seeds'}. "
         "The resolved study is in study.json, every estimate in results.csv, every score in scores.parquet.",
     ]
     return "\n".join(f"- {line}" for line in lines)

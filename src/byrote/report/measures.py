@@ -243,8 +243,16 @@ def label(name: str, settings: str, leave_out: Sequence[str] = ()) -> str:
     words = [name]
     for key, value in parts.items():
         if key not in leave_out:
-            words.append(f"{key} {_spelled(value)}")
-    return ", ".join(word if len(word) <= LONGEST else word[: LONGEST - 1] + "…" for word in words)
+            words.append(_short(f"{key} ", _spelled(value)))
+    return ", ".join([_short("", words[0]), *words[1:]])
+
+
+def _short(key: str, value: str) -> str:
+    """Of a path, and of a key with a path, the end is kept: that is what tells two of them apart."""
+    if len(key) + len(value) <= LONGEST:
+        return key + value
+    room = max(LONGEST - 1 - len(key), 8)
+    return f"{key}…{value[-room:]}" if "/" in value or "\\" in value else f"{key}{value[:room]}…"
 
 
 def level_label(privacy: str) -> str:

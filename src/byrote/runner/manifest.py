@@ -48,7 +48,8 @@ def _warnings(run: StudyRun) -> list[str]:
     warnings = list(run.warned)
     bad = sum(run.context.data.bad_rows.values())
     if bad:
-        warnings.append(f"{bad} bad rows were skipped, the first: {'; '.join(run.context.data.first_bad)}")
+        skipped = "1 bad row was skipped" if bad == 1 else f"{bad:,} bad rows were skipped, the first"
+        warnings.append(f"{skipped}: {'; '.join(run.context.data.first_bad)}")
     if run.study.trust_remote_code:
         warnings.append("The model's repository was allowed to run its own code (trust_remote_code).")
     return warnings + list(run.context.given.notes if run.context.given is not None else ())

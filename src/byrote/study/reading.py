@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import json
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,9 @@ from byrote.study.claims import Asked, problem_with
 from byrote.study.elsewhere import ELSEWHERE
 from byrote.study.model import Data, Study
 from byrote.types import StudyError
+
+DATA_FILES = (".jsonl", ".csv", ".parquet", ".txt")
+"""Endings that a study never has."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -302,9 +307,11 @@ def load(reference: str | Path, assignments: Sequence[str] = ()) -> tuple[Study 
     if not path.is_file():
         shipped = shipped_studies()
         if str(reference) not in shipped:
-            near = nearest(path.stem, list(shipped))
+            near = _nearest_file(path) or nearest(path.stem, list(shipped))
             raise StudyError(f"no study file {str(reference)!r}.{near} Shipped studies: {', '.join(shipped)}.")
         path = shipped[str(reference)]
+    if path.suffix.lower() in DATA_FILES:
+        raise StudyError(f"{path} is data, not a study. Write a study for it: byrote init {shlex.quote(str(path))}")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -313,6 +320,16 @@ def load(reference: str | Path, assignments: Sequence[str] = ()) -> tuple[Study 
     assigned = [assignment.partition("=")[0] for assignment in assignments]
     varied = varied_from(changed, str(path), text, assigned)
     return varied or _alone(changed, str(path), text, assigned), path.resolve().parent
+
+
+def _nearest_file(path: Path) -> str:
+    """' Did you mean ...?' with the study beside it whose name comes closest, or an empty string."""
+    try:
+        beside = {str(path.with_name(one.name)) for one in path.parent.iterdir() if one.suffix in (".yaml", ".yml")}
+    except OSError:
+        return ""
+    close = difflib.get_close_matches(str(path), beside, n=1, cutoff=0.8)
+    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def _alone(raw: Mapping[str, Any], where: str, text: str, assigned: Sequence[str]) -> Study:
