@@ -47,6 +47,25 @@ def test_intervals_of_rare_differences_cover_and_are_narrow(draw: Any) -> None:
     assert max(high - low for low, high in limits) < 0.25
 
 
+@pytest.mark.parametrize("n", [4, 6, 10])
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda g, n: g.choice([-1.0, 1.0], n, p=[0.3, 0.7]),
+        lambda g, n: g.choice([-1.0, 0.0, 1.0], n, p=[0.1, 0.5, 0.4]),
+        lambda g, n: g.beta(0.3, 0.6, n) - g.beta(0.3, 1.5, n),
+    ],
+)
+def test_intervals_of_few_differences_cover(draw: Any, n: int) -> None:
+    """No value is above and below 0: the two shares stand against each other, which two independent ones would not."""
+    generator = np.random.default_rng(7)
+    truth = float(draw(generator, 1_000_000).mean())
+    found = [bounded_mean(draw(generator, n), bounds=(-1.0, 1.0)) for _ in range(600)]
+    limits = [(one.low, one.high) for one in found if one.low is not None and one.high is not None]
+    covered = sum(low <= truth <= high for low, high in limits) / len(found)
+    assert covered >= 0.93 and all(-1.0 <= low < high <= 1.0 for low, high in limits), covered
+
+
 def test_bounded_means_know_groups_and_their_bounds() -> None:
     assert (bounded_mean([0.0] * 60).low, bounded_mean([0.0] * 60).high) == (0.0, pytest.approx(1 - 0.025 ** (1 / 60)))
     alone, copies = bounded_mean([0.0, 1.0] * 30), bounded_mean([0.0, 1.0] * 30, [str(at // 10) for at in range(60)])

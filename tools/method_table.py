@@ -43,7 +43,8 @@ there, from the fastest to the plainest: bookkeeping (one backward pass for a wh
 each record). A method that is not for a model says so and the other methods of the study go on.
 
 A study names a method, or gives settings too, with PEFT's own field names: `{{name: lora, r: 16, placement: mlp}}`.
-All that train take `learning_rate` (a number, or `auto`: the grid below, judged on validation records),
+All that train take `learning_rate` (a number, or `auto`: the grid below, judged on validation records, and up to two
+rates beyond it where the best stands at its end, which the forecast of a dry run leaves out),
 `private_learning_rate` (the rate with privacy, where that wants another) and `private: false` (only without privacy).
 With a classification model every method trains the head as well. Saved adapters are ordinary PEFT folders; for
 `adapter`, which PEFT does not have, a program that loads one calls `byrote.know_bottleneck()` first.
