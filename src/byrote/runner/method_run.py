@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from byrote.methods.base import Method
+from byrote.report.measures import label
 from byrote.runner.context import Context
 from byrote.runner.environment import DECISIVE, describe, versions
 from byrote.runner.generations import alike
@@ -187,3 +188,8 @@ class MethodRun(Run, ABC):
             for name, count in cut.items()
             if count
         ]
+
+
+def named(method: Method) -> str:
+    """Its name with the settings that tell it from others of the study: 'lora, r 16'; the rate is told apart."""
+    return label(method.name, method.settings(), leave_out=("learning_rate", "private_learning_rate"))

@@ -14,7 +14,7 @@ from byrote.runner.context import Context
 from byrote.runner.controls import control_queries, control_rate
 from byrote.runner.forecast import Forecast
 from byrote.runner.in_context import run_of
-from byrote.runner.method_run import MethodRun, wanted_of
+from byrote.runner.method_run import MethodRun, named, wanted_of
 from byrote.runner.one import Wanted
 from byrote.runner.progress import Progress
 from byrote.runner.rates import best_rate, next_rate, trial_part
@@ -281,7 +281,7 @@ def _step(
     """One run of a cell; where its rate is still to be found, `run` stands for it."""
     method, privacy, seed = cell
     state = "to train" if rate is None else _state(run, wanted, lacks)
-    label, level = f"{method.name} {method.settings()}".strip(), label_of(privacy)
+    label, level = named(method), label_of(privacy)
     expected = forecast.of(run, wanted, state, purpose)
     return Step(label, level, seed, rate, "" if rate is None else run.id, state, purpose, expected)
 

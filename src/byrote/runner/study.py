@@ -23,7 +23,7 @@ from byrote.runner.extraction import measure_records
 from byrote.runner.generations import cut_off
 from byrote.runner.in_context import run_of
 from byrote.runner.manifest import manifest_of
-from byrote.runner.method_run import MethodRun, wanted_of
+from byrote.runner.method_run import MethodRun, named, wanted_of
 from byrote.runner.one import BaseRun, Run, Wanted
 from byrote.runner.progress import Progress
 from byrote.runner.rates import best_rate, beyond, next_rate, trial_part
@@ -224,7 +224,7 @@ class StudyRun:
                 message = f"{said} (a fault of byrote, see {ERRORS})"
             with (self.out / ERRORS).open("a", encoding="utf-8") as file:
                 file.write(f"{method.name} {method.settings()} seed {seed}\n{traceback.format_exc()}\n")
-        self.progress.say(f"{method.name} (seed {seed}) failed: {message}")
+        self.progress.say(f"{named(method)} (seed {seed}) failed: {message}")
         return cell.model_copy(update={"status": "failed", "error": message})
 
     def _answer(self, cell: Cell, method: Method, privacy: PrivacyLevel, splits: Splits) -> Cell:
@@ -327,7 +327,7 @@ class StudyRun:
     ) -> MethodRun:
         experiment = self.context.experiment(method, privacy, seed, rate, trains_on, shadow)
         level = "" if privacy == "none" else f", {privacy.named()}"
-        label = f"{method.name}{level}{said}"
+        label = f"{named(method)}{level}{said}"
         return run_of(
             self.context, experiment, method, label + (f" (seed {seed})" if len(self.study.seeds) > 1 else "")
         )
