@@ -34,6 +34,7 @@ def test_intervals_of_bounded_means_cover(draw: Any) -> None:
         lambda g, n: np.where(g.random(n) < 0.04, g.uniform(-1.0, 1.0, n), 0.0),
         lambda g, n: np.where(g.random(n) < 0.02, g.random(n), 1e-9),
         lambda g, n: np.where(g.random(n) < 0.02, -1.0, np.where(g.random(n) < 0.02, 0.1, 0.0)),
+        lambda g, n: g.choice([-1.0, 0.0, 1.0], n, p=[0.02, 0.96, 0.02]) * 0.99 + g.uniform(-0.01, 0.01, n),
     ],
 )
 def test_intervals_of_rare_differences_cover_and_are_narrow(draw: Any) -> None:

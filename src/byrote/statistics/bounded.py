@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from byrote.statistics.interval import (
     clopper_pearson,
@@ -15,7 +14,10 @@ from byrote.statistics.interval import (
     units_of,
     weighted_mean_estimate,
 )
-from byrote.types import Estimate
+from byrote.types import Estimate, Floats
+
+Share = tuple[float, float, float]
+"""A share and the limits of its interval."""
 
 FEW = 5
 """Groups that carry the spread, below which a normal interval knows too little of it."""
@@ -54,27 +56,33 @@ def bounded_mean(
             value, np.ones(len(value)), groups, bounds=bounds, null_value=null_value, level=level
         )
     if low < 0.0 < high:
-        sides = ((value, high), (-value, -low))
-        up, down = (bounded_mean(np.maximum(side, 0.0), groups, (0.0, end), level=level) for side, end in sides)
-        return replace(_less(up, high, down, -low), n=len(value), null_value=null_value)
-    effective = len(value) ** 2 / float(np.square(np.bincount(labels)).sum())
-    share = min(max((mean - low) / (high - low), 0.0), 1.0)
-    limits = clopper_pearson(share * effective, effective, level)
-    first, last = (low + limit * (high - low) for limit in limits)
+        up, down = (_share(np.maximum(side, 0.0) / end, labels, level) for side, end in ((value, high), (-value, -low)))
+        first, last = _limits(up, high, down, -low)
+        return Estimate(mean, first, last, len(value), "mover", null_value)
+    _, first, last = (low + limit * (high - low) for limit in _share((value - low) / (high - low), labels, level))
     return Estimate(mean, first, last, len(value), "clopper-pearson", null_value)
 
 
-def _less(up: Estimate, most: float, down: Estimate, least: float) -> Estimate:
-    """What lies above 0 less what lies below it: no value does both, so of two shares one can only rise at the other's
-    cost, with the correlation of two cells of a multinomial law (Zou & Donner 2008, section 2, with it).
+def _share(values: Floats, labels: NDArray[np.intp], level: float) -> Share:
+    """The mean of values in [0, 1] with the limits of a share, which no such mean spreads more than."""
+    share = min(max(float(values.mean()), 0.0), 1.0)
+    effective = len(values) ** 2 / float(np.square(np.bincount(labels)).sum())
+    return share, *clopper_pearson(share * effective, effective, level)
+
+
+def _limits(up: Share, most: float, down: Share, least: float) -> tuple[float, float]:
+    """Of `most` times what lies above 0 less `least` times what lies below it.
+
+    No value does both, so of the two shares one can only rise at the other's cost: they have the correlation of two
+    cells of a multinomial law (Zou & Donner 2008 give square-and-add with it).
     """
-    known = [limit or 0.0 for one in (up, down) for limit in (one.value, one.low, one.high)]
-    a, a_low, a_high, b, b_low, b_high = known
-    odds = [part / max(1.0 - part, 1e-12) for part in (a / most, b / least)]
-    against = min(math.sqrt(odds[0] * odds[1]), 1.0)
+    (a, a_low, a_high), (b, b_low, b_high) = up, down
+    odds = (a / max(1.0 - a, 1e-12)) * (b / max(1.0 - b, 1e-12))
+    against = min(math.sqrt(odds), 1.0)
 
     def joined(one: float, other: float) -> float:
         return math.sqrt(one**2 + other**2 + 2.0 * against * one * other)
 
-    below, above = joined(a - a_low, b_high - b), joined(a_high - a, b - b_low)
-    return Estimate(a - b, max(a - b - below, -least), min(a - b + above, most), interval="mover")
+    mean = most * a - least * b
+    below, above = joined(most * (a - a_low), least * (b_high - b)), joined(most * (a_high - a), least * (b - b_low))
+    return max(mean - below, -least), min(mean + above, most)
