@@ -29,3 +29,9 @@ def test_names_on_one_spot_do_not_cover_each_other() -> None:
 
 def test_a_picture_of_one_value_has_its_names_too() -> None:
     assert set(places_of([Mark(2.0, 0.5, 10)], {0: "full"}, (2.0, 2.0), (0.5, 0.5))) == {0}
+
+
+def test_names_keep_off_a_mark_that_has_none() -> None:
+    """Such as the untuned model's."""
+    found = places_of([Mark(0.5, 0.5, 14), Mark(0.54, 0.55, 11)], {0: "lora"}, ENDS, ENDS)
+    assert found[0].startswith("bottom") or found[0].endswith("left")

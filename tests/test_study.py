@@ -289,6 +289,17 @@ def test_a_study_beside_it_is_nearer_than_a_shipped_one(tmp_path: Path) -> None:
     (tmp_path / "small.yaml").write_text(GOOD)
     with pytest.raises(StudyError, match=r"Did you mean '.*small\.yaml'\?"):
         load_study(tmp_path / "smal.yaml")
+    with pytest.raises(StudyError) as caught:
+        load_study(tmp_path / "quite different.yaml")
+    assert "small.yaml" not in str(caught.value), "a long folder in common makes no name alike"
+
+
+def test_a_folder_is_no_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "small.yaml").write_text(GOOD)
+    monkeypatch.chdir(tmp_path)
+    for named in (".", ""):
+        with pytest.raises(StudyError, match="no study file"):
+            load_study(named)
 
 
 def test_data_is_no_study(tmp_path: Path) -> None:

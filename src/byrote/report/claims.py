@@ -14,7 +14,7 @@ from byrote.claims import UNTUNED, Claim
 from byrote.report.axes import VariedResults
 from byrote.report.claim_contrasts import MATCHED, Contrast, Contrasts
 from byrote.report.claim_sides import Side, Studied, gaps_of, pairs_of, place_of, words_of
-from byrote.report.equivalence import would_show
+from byrote.report.equivalence import MOST, rounded, would_show
 from byrote.report.evidence import MARGIN
 from byrote.report.formats import count, measure, seconds, signed, size
 from byrote.report.results import Results
@@ -242,9 +242,9 @@ def _needed(claim: Claim, one: Contrast, margin: float) -> str:
         )
     enough = size_beyond(replace(estimate, null_value=edge))
     what = "seeds" if estimate.interval in OVER_SEEDS else "records"
-    if enough is None:
-        return f"the difference is next to {edge:g}: no number of seeds that anybody has would show it"
-    return f"about {enough:,} {what} would show it, it has {estimate.n:,}"
+    if enough is None or enough > MOST:
+        return f"the difference is next to {edge:g}: no number of {what} that anybody has would show it"
+    return f"about {rounded(enough):,} {what} would show it, it has {estimate.n:,}"
 
 
 def _about(each: Sequence[JudgedContrast], gaps: Sequence[str]) -> str:

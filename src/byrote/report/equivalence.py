@@ -17,9 +17,11 @@ def would_show(estimate: Estimate, margin: float, what: str, has: int | None = N
     if estimate.interval in OVER_SEEDS:
         what, has = "seeds", None
     size = size_within(estimate, margin, has)
-    if size is None or size > MOST:
+    if size is None:
         return f"at the margin or beyond it: more {what} would not show its absence"
-    return f"about {_rounded(size):,} {what} would show it, it has {has or estimate.n:,}"
+    if size > MOST:
+        return f"so near the margin that more {what} than anybody has would be needed"
+    return f"about {rounded(size):,} {what} would show it, it has {has or estimate.n:,}"
 
 
 def would_tell(estimate: Estimate, what: str) -> str:
@@ -27,12 +29,10 @@ def would_tell(estimate: Estimate, what: str) -> str:
     if None in (estimate.value, estimate.low, estimate.high, estimate.null_value):
         return ""
     size, what = size_beyond(estimate), "seeds" if estimate.interval in OVER_SEEDS else what
-    return (
-        "" if size is None or size > MOST else f"about {_rounded(size):,} {what} would show it, it has {estimate.n:,}"
-    )
+    return "" if size is None or size > MOST else f"about {rounded(size):,} {what} would show it, it has {estimate.n:,}"
 
 
-def _rounded(size: int) -> int:
+def rounded(size: int) -> int:
     """Two digits, rounded up: the rest would claim to know more."""
     unit = int(10 ** max(len(str(size)) - 2, 0))
     return -(-size // unit) * unit

@@ -19,6 +19,7 @@ from byrote.report.measures import (
     utilities_of,
 )
 from byrote.report.pieces import SETS, Column, Part, Pieces, Series, read_all, read_splits, read_texts
+from byrote.statistics.groups import joined
 from byrote.store import Cell, Manifest
 from byrote.types import MISLABELLED, Floats, family_of
 
@@ -149,8 +150,8 @@ class Evidence:
 
 
 def coarser(part: Part, *runs: tuple[Evidence, Cell]) -> Part:
-    """A part that runs are compared on, with the groups of the run that has the fewest: sets, where one has them."""
-    return min((evidence.resampled(cell, part) for evidence, cell in runs), key=lambda one: len(set(one.groups)))
+    """A part that runs are compared on: what is drawn together for one of them is drawn together for all."""
+    return replace(part, groups=joined(*(evidence.resampled(cell, part).groups for evidence, cell in runs)))
 
 
 def _of_the_data(slice_: str) -> bool:

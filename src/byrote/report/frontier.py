@@ -22,7 +22,7 @@ from byrote.report.rows import Row
 from byrote.report.sliced import SlicedIndex
 from byrote.report.summary import Summary
 
-SMALLEST, LARGEST = 9.0, 24.0  # pixels across
+SMALLEST, LARGEST, UNTUNED = 9.0, 24.0, 11.0  # pixels across
 COSTS: dict[str, tuple[str, Callable[[float | None], str]]] = {
     "trainable_parameters": ("trainable parameters", count),
     "train_seconds": ("training time", seconds),
@@ -161,7 +161,10 @@ def _figure(
     """A mark for each method at its last epoch, with a trail of the epochs before."""
     traces: list[Figure] = []
     sizes = {of: cost.size(of) if cost is not None else 14.0 for of in leak.paths}
-    places = _places(leak, sizes, named)
+    base = summary.base
+    start = base.utility.get(utility) if base is not None else None
+    untuned = None if start is None or start.value is None or leak.null is None else (start.value, leak.null)
+    places = _places(leak, sizes, named, untuned)
     for of, path in leak.paths.items():
         size = sizes[of]
         traces += _trail(of, path, look[of], leak)
@@ -176,14 +179,9 @@ def _figure(
             }  # fmt: skip
         traces.append(mark)
     xs = [x for trace in traces for x in trace["x"]]
-    base = summary.base
-    start = base.utility.get(utility) if base is not None else None
-    if base is not None and start is not None and start.value is not None and leak.null is not None:
-        traces.append(marker_trace("untuned model", [start.value], [leak.null], look[base.configuration], size=11) | {
-            "error_x": error_bars([start], look[base.configuration], width=4) | {"color": "$none-1/0.4"},
-            "hovertemplate": f"untuned model<br>{label_text(utility.label)} {measure(start.value)}<extra></extra>",
-        })  # fmt: skip
-        xs.append(start.value)
+    if base is not None and start is not None and untuned is not None:
+        traces.append(_untuned_mark(untuned, start, utility, look[base.configuration]))
+        xs.append(untuned[0])
     layout = plain_layout(f"{utility.label} on test records ({utility.best})", leak.label, leak.null)
     layout["yaxis"]["title"]["text"] = label_text(leak.label).replace(", members", "<br>members")
     layout["height"] = 460
@@ -192,21 +190,33 @@ def _figure(
     return {"data": traces, "layout": layout}
 
 
+def _untuned_mark(at: tuple[float, float], start: Row, utility: Utility, style: Style) -> Figure:
+    return marker_trace("untuned model", [at[0]], [at[1]], style, size=UNTUNED) | {
+        "error_x": error_bars([start], style, width=4) | {"color": "$none-1/0.4"},
+        "hovertemplate": f"untuned model<br>{label_text(utility.label)} {measure(at[0])}<extra></extra>",
+    }
+
+
 def _over_decades(xs: Sequence[float]) -> bool:
     return min(xs) > 0 and max(xs) / min(xs) > 4
 
 
-def _places(leak: Leak, sizes: Mapping[Configuration, float], named: set[Configuration]) -> dict[Configuration, str]:
-    """Where each name stands beside its mark."""
+def _places(
+    leak: Leak, sizes: Mapping[Configuration, float], named: set[Configuration], untuned: tuple[float, float] | None
+) -> dict[Configuration, str]:
+    """Where each name stands beside its mark, off all others and that of the untuned model."""
     rows = [(x, y) for path in leak.paths.values() for _, x, y in path]
-    across = [x.value for x, _ in rows if x.value is not None]
+    others = [] if untuned is None else [untuned]
+    across = [x.value for x, _ in rows if x.value is not None] + [x for x, _ in others]
     upward = [limit for _, y in rows for limit in (y.low, y.value, y.high) if limit is not None]
+    upward += [y for _, y in others]
     scale = math.log if _over_decades(across) else float
-    last = {of: path[-1] for of, path in leak.paths.items()}
-    marks = [Mark(scale(x.value or 1.0), y.value or 0.0, sizes[of]) for of, (_, x, y) in last.items()]
-    names = {at: label_text(of.label) for at, of in enumerate(last) if of in named}
+    last = [(of, x.value, y.value, sizes[of]) for of, (*_, (_, x, y)) in leak.paths.items()]
+    marks = [Mark(scale(x), y, size) for _, x, y, size in last if x is not None and y is not None]
+    marks += [Mark(scale(x), y, UNTUNED) for x, y in others]
+    names = {at: label_text(of.label) for at, (of, *_) in enumerate(last) if of in named}
     found = places_of(marks, names, (scale(min(across)), scale(max(across))), (min(upward), max(upward)))
-    return {of: found[at] for at, of in enumerate(last) if at in found}
+    return {of: found[at] for at, (of, *_) in enumerate(last) if at in found}
 
 
 def _trail(of: Configuration, path: Path, style: Style, leak: Leak) -> list[Figure]:

@@ -14,6 +14,7 @@ from byrote.report.pieces import LEDGER
 from byrote.report.rows import Row, blank_row, filled
 from byrote.report.utility_rows import utility_difference
 from byrote.statistics.delong import auc_lift
+from byrote.statistics.groups import joined
 from byrote.store import Cell, canonical_json
 from byrote.types import Estimate, Ledger
 
@@ -131,6 +132,7 @@ def difference_of_sides(one: Sides | None, other: Sides | None, against: str) ->
     if one is None or other is None:
         return Estimate.absent(f"{'' if one is None else f'{against}: '}not scored at this epoch")
     both, twins = one.scored(other), other.scored(one)
-    coarser = min(both, twins, key=lambda sides: len({*sides.member_groups, *sides.nonmember_groups}))
+    groups = joined(*((*sides.member_groups, *sides.nonmember_groups) for sides in (both, twins)))
+    members, nonmembers = groups[: len(both.members)], groups[len(both.members) :]
     scores = both.members, both.nonmembers, twins.members, twins.nonmembers
-    return auc_lift(*scores, *coarser.groups, against=against)
+    return auc_lift(*scores, members, nonmembers, against=against)

@@ -30,6 +30,8 @@ def recommendation(of: Decision) -> list[str]:
     if summary.results.evidence.audited:
         return _audited(of)
     if of.contest.leakage is None:
+        if summary.results.evidence.extractions:
+            return ["No leakage has a number that methods could be chosen by: give the study membership attacks."]
         only = "of leakage only wrong labels that were learned" if summary.results.evidence.poisonings else "no leakage"
         return [f"This study measures {only}, by which no method is chosen: give it membership attacks."]
     if of.contest.utility is None:
@@ -109,7 +111,7 @@ def _none_useful(of: Decision) -> list[str]:
 def _none_clean(of: Decision) -> list[str]:
     """Where what helps leaks, or may: none is recommended, and what would settle it."""
     unsure = [one for one in of.useful if of.state(one) != "leaks"]
-    hidden = [one for one in of.useful if of.state(one) == "leaks" and of.absent(one)]
+    hidden = [one for one in of.useful if of.summary.headline and of.state(one) == "leaks" and of.absent(one)]
     but = [f"**{one.configuration.label}** looks clean ({_leak(of, one)}), but {of.shown(one)[0]}." for one in hidden]
     which = f"method that is shown to improve {_label(of)}" if of.summary.base is not None else "method"
     if not unsure:

@@ -14,6 +14,24 @@ from byrote.types import Floats
 CHUNK = 200  # replicates held in memory at once
 
 
+def joined(*ways: Sequence[str]) -> tuple[str, ...]:
+    """Of several ways to group the same N records, the finest whose groups hold every group of each way whole."""
+    kept = list(dict.fromkeys(tuple(way) for way in ways if len(set(way)) < len(way)))
+    if len(kept) < 2:
+        return kept[0] if kept else tuple(ways[0])
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    records, ends, found = len(kept[0]), [], len(kept[0])
+    for way in kept:  # a record and its group are joined; so are, through their records, groups of two ways
+        labels = np.unique(np.asarray(way, dtype=object), return_inverse=True)[1]
+        ends.append(found + labels)
+        found += int(labels.max()) + 1
+    edges = np.tile(np.arange(records), len(kept)), np.concatenate(ends)
+    graph = coo_array((np.ones(len(edges[0])), edges), shape=(found, found))
+    return tuple(map(str, connected_components(graph, directed=False)[1][:records]))
+
+
 @dataclass(frozen=True, eq=False)
 class Grouping:
     """The group of each member, shape (M,), and of each nonmember, shape (N,), as numbers from 0.

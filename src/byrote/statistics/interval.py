@@ -135,9 +135,9 @@ def pool_logs_over_seeds(values: Sequence[Estimate], level: float = 0.95) -> Est
 
 
 def logarithm(estimate: Estimate) -> Estimate:
-    """Of what multiplies, such as a ratio of perplexities; absent where it is 0, as one side is too large to state."""
+    """Of what multiplies, such as perplexities and their ratios; absent where it is 0, or too large to state."""
     if estimate.value is not None and not 0.0 < estimate.value < math.inf:
-        return Estimate.absent("too far apart to state as a ratio", estimate.n)
+        return Estimate.absent(f"it is {estimate.value:g}, and has no ratio to anything", estimate.n)
     return _mapped(estimate, lambda number: math.log(number) if 0.0 < number < math.inf else None)
 
 

@@ -325,11 +325,11 @@ def load(reference: str | Path, assignments: Sequence[str] = ()) -> tuple[Study 
 def _nearest_file(path: Path) -> str:
     """' Did you mean ...?' with the study beside it whose name comes closest, or an empty string."""
     try:
-        beside = {str(path.with_name(one.name)) for one in path.parent.iterdir() if one.suffix in (".yaml", ".yml")}
+        beside = [one.name for one in path.parent.iterdir() if one.suffix in (".yaml", ".yml")]
     except OSError:
         return ""
-    close = difflib.get_close_matches(str(path), beside, n=1, cutoff=0.8)
-    return f" Did you mean {close[0]!r}?" if close else ""
+    close = difflib.get_close_matches(path.name, beside, n=1, cutoff=0.8)
+    return f" Did you mean {str(path.parent / close[0])!r}?" if close else ""
 
 
 def _alone(raw: Mapping[str, Any], where: str, text: str, assigned: Sequence[str]) -> Study:
