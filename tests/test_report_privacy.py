@@ -311,3 +311,17 @@ def test_ledgers_of_seeds_that_differ_show_the_largest(tmp_path: Path) -> None:
     line = account_of(Results.read(tmp_path), "lora, ε 8")
     assert line["epsilon spent"] == ("8.00", "δ 0.0052", "target 8", "the least of a seed 6.50")
     assert line["steps"][:2] == ("8 to 16", "of 16 planned")
+
+
+def test_one_private_seed_of_several_does_not_say_what_privacy_changed(tmp_path: Path) -> None:
+    """Where the other seeds failed, a difference is of one training; the sentence would read as of all."""
+    manifest = build(tmp_path, methods=("lora",), attacks=("loss",), seeds=(0, 1), epochs=1, members=60, test=20,
+                     levels=("none", "8"))  # fmt: skip
+    assert any("With ε 8" in line for line in answer(Summary(Results.read(tmp_path))))
+    cells = [
+        cell.model_copy(update={"status": "failed", "error": "out of memory"})
+        if cell.privacy == "8" and cell.seed == 1 else cell
+        for cell in manifest.cells
+    ]  # fmt: skip
+    manifest.model_copy(update={"cells": cells}).write(tmp_path)
+    assert not any("With ε 8" in line for line in answer(Summary(Results.read(tmp_path))))

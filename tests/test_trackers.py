@@ -16,7 +16,7 @@ from byrote.report.exposed import keep_texts
 from byrote.report.results import Results
 from byrote.report.write import write_report
 from byrote.runner.progress import Progress
-from byrote.runner.tracking import SENT, check, report_to, tracked_runs
+from byrote.runner.tracking import SECRET, SENT, check, report_to, tracked_runs
 from byrote.study import Study
 from byrote.trackers.base import Tracked, Tracker
 from byrote.trackers.mlflow import MLflow
@@ -263,6 +263,28 @@ def test_places_are_told_apart_by_what_the_environment_says(tmp_path: Path) -> N
             places.append(tracker.place(tmp_path))
         assert len(set(places)) == len(names) + 1, places
     assert TensorBoard().place(tmp_path).startswith(str(tmp_path))
+
+
+@pytest.mark.parametrize("address", ["sqlite:///mlflow.db", "mlruns"])
+def test_a_path_is_another_place_in_another_working_folder(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    places = []
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        places.append(MLflow().place(tmp_path))
+        assert str(tmp_path / name) in places[-1]
+    assert len(set(places)) == 2
+    for elsewhere in ("http://host:5000", "databricks", f"sqlite:///{tmp_path.as_posix()}/a.db"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", elsewhere)
+        assert MLflow().place(tmp_path) == elsewhere
+
+
+def test_a_password_in_an_address_is_not_told() -> None:
+    assert SECRET.sub("://", "https://me:secret@host/x") == "https://host/x"
+    assert SECRET.sub("://", "sqlite:////a/b@c/mlflow.db") == "sqlite:////a/b@c/mlflow.db"
 
 
 def test_trackio_is_given_no_place_elsewhere(

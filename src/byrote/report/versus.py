@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from byrote.report.findings import Configuration, Finding, Verdict
+from byrote.report.findings import Configuration, Finding, Verdict, over_seeds
 from byrote.report.formats import listed, rate, signed, with_limits
 from byrote.report.measures import Attack, Utility
 from byrote.report.privacy_rows import privacy_settings, without_privacy
@@ -32,13 +32,14 @@ def _key(of: Configuration) -> tuple[str, str, str]:
 
 
 def pairs(found: Sequence[Finding], attack: Attack) -> list[tuple[Finding, Finding]]:
-    """Every private finding with its twin, where their AUCs could be compared."""
+    """Every private finding with its twin, where their AUCs could be compared: one seed of several says nothing."""
     twins = [(one, twin_finding(found, one)) for one in found if one.configuration.private]
     return [
         (one, other)
         for one, other in twins
-        if other is not None and attack in one.versus and one.versus[attack].value is not None
-    ]
+        if other is not None and (row := one.versus.get(attack)) is not None and row.value is not None
+        and (row.seed is None or not over_seeds(one.configuration, other.configuration))
+    ]  # fmt: skip
 
 
 def versus_sentences(found: Sequence[Finding], attack: Attack, utility: Utility | None, margin: float) -> list[str]:

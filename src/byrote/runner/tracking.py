@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -25,6 +26,8 @@ from byrote.trackers.base import Tracked, Tracker
 
 SENT = "trackers.json"
 """What each tracker has at each of its places, by run: a hash of all that was sent."""
+SECRET = re.compile(r"://[^/@\s]*@")
+"""User and password in an address."""
 PAGE = "report.html"
 TABLES = ("report.md", "results.csv")
 FOLLOWED = ("membership", "extraction", "poisoning", "utility", "privacy")
@@ -71,8 +74,8 @@ def report_to(
 
 def _send(tracker: Tracker, runs: Sequence[tuple[Tracked, str]], folder: Path, progress: Progress) -> None:
     """Send one tracker what is not known to be there; each place that it may send to is another."""
-    where, sent = tracker.place(folder), _read(folder / SENT)
-    # An address may hold a password, so that it is written down as a hash.
+    where, sent = SECRET.sub("://", tracker.place(folder)), _read(folder / SENT)
+    # An address may hold a password, so that it is written down as a hash, and told without it.
     known = sent.setdefault(f"{tracker.name} {identity(tracker.place(folder.resolve()))}", {})
     new = [(run, hash_) for run, hash_ in runs if known.get(run.id) != hash_]
     if not new:

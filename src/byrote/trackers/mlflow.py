@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 ADDRESS = "MLFLOW_TRACKING_URI"
+SQLITE = "sqlite:///"
 RUN = "byrote.run"
 LONGEST = 500
 """Characters of a setting that every server takes."""
@@ -30,8 +31,11 @@ class MLflow(Tracker):
     package: ClassVar[str] = "mlflow"
 
     def place(self, folder: Path) -> str:
-        """The address of the database or server."""
-        return os.environ.get(ADDRESS) or f"sqlite:///{(folder / 'mlflow.db').resolve().as_posix()}"
+        """The address of the database or server; a path is told whole, as it is another in every working folder."""
+        given = os.environ.get(ADDRESS) or f"{SQLITE}{folder / 'mlflow.db'}"
+        if given.startswith(SQLITE):
+            return f"{SQLITE}{Path(given.removeprefix(SQLITE)).resolve().as_posix()}"
+        return given if ":" in given or given == "databricks" else Path(given).resolve().as_posix()
 
     def send(self, runs: Sequence[Tracked], folder: Path) -> None:
         """A run for each; one that was sent before is deleted and written anew."""
