@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -13,6 +14,8 @@ from byrote.types import Floats, StudyError
 
 HEADLINE = "reference"
 LONGEST = 40  # characters of one setting in a label
+PATH = re.compile(r"(~|\.{1,2}|[A-Za-z]:)?[/\\]|[^\s<>]*[/\\][^\s<>]*$")
+"""What begins as a path does, or has its separators and no gaps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +255,7 @@ def _short(key: str, value: str) -> str:
     if len(key) + len(value) <= LONGEST:
         return key + value
     room = max(LONGEST - 1 - len(key), 8)
-    return f"{key}…{value[-room:]}" if "/" in value or "\\" in value else f"{key}{value[:room]}…"
+    return f"{key}…{value[-room:]}" if PATH.match(value) else f"{key}{value[:room]}…"
 
 
 def level_label(privacy: str) -> str:

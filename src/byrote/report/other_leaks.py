@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from byrote.report.findings import Finding, judged_by
 from byrote.report.formats import with_limits
-from byrote.report.measures import Attack, merged_settings
+from byrote.report.measures import Attack
 from byrote.report.rows import Row
+from byrote.report.sliced import SlicedIndex
 from byrote.report.summary import Summary
 from byrote.statistics.comparison import holm, p_value
 
@@ -16,23 +17,9 @@ class OtherLeaks:
     """Membership numbers by attack and slice, at the last epoch of each configuration."""
 
     def __init__(self, summary: Summary) -> None:
-        self.summary = summary
-        found = [row for row in summary.results.rows if row.kind == "membership" and row.metric in ("auc", "auc-lift")]
-        self.slices = list(dict.fromkeys(row.slice for row in found))
-        self.rows = {
-            (
-                row.method,
-                row.settings,
-                row.privacy,
-                row.delta,
-                row.seed,
-                row.epoch,
-                row.name,
-                row.metric,
-                row.slice,
-            ): row
-            for row in found
-        }
+        self.summary, self.index = summary, SlicedIndex(summary, "membership")
+        aucs = (row for row in summary.results.rows if row.kind == "membership" and row.metric in ("auc", "auc-lift"))
+        self.slices = list(dict.fromkeys(row.slice for row in aucs))
 
     def of(self, one: Finding) -> list[str]:
         """Each attack and slice that leaks, in words, the largest first.
@@ -44,7 +31,7 @@ class OtherLeaks:
             for attack in self.summary.results.evidence.attacks
             for slice_ in self.slices
             if (attack, slice_) != (self.summary.headline, "")
-            and (row := self._row(one, attack, slice_)) is not None
+            and (row := self.index.get(one, attack, judged_by(one.configuration, attack), slice_)) is not None
             and None not in (row.value, row.low, row.high, row.null_value)
             and (slice_ or one.verdicts.get(attack) == "leaks")
         ]
@@ -57,13 +44,6 @@ class OtherLeaks:
             if p <= ALPHA and (row.value or 0.0) > (row.null_value or 0.0)
         ]
         return [_words(*leak) for leak in sorted(leaks, key=lambda leak: -(leak[2].value or 0.0))]
-
-    def _row(self, one: Finding, attack: Attack, slice_: str) -> Row | None:
-        of = one.configuration
-        seed = of.done[0].seed if len(of.done) == 1 else None
-        settings = merged_settings(of.settings, attack.name, attack.settings)
-        metric = judged_by(of, attack)
-        return self.rows.get((of.method, settings, of.privacy, of.delta, seed, one.epoch, attack.name, metric, slice_))
 
 
 def _words(attack: Attack, slice_: str, row: Row) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from byrote.report.findings import Finding
-from byrote.report.measures import Extraction, Poisoning, merged_settings
+from byrote.report.measures import Attack, Extraction, Poisoning, merged_settings
 from byrote.report.rows import Row
 from byrote.report.summary import Summary
 from byrote.store import Cell
@@ -31,7 +31,7 @@ class SlicedIndex:
         }
 
     def get(
-        self, one: Finding, measure: Extraction | Poisoning, metric: str, slice_: str, cell: Cell | None = None
+        self, one: Finding, measure: Attack | Extraction | Poisoning, metric: str, slice_: str, cell: Cell | None = None
     ) -> Row | None:
         """The pooled row, or that of the only seed; with `cell` that of this one, at its own last epoch."""
         of = one.configuration
