@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import byrote.report.write
-from byrote import cli
+from byrote.cli import entry
 
 LONGEST = 120.0
 """Seconds after which a command that does not end is aborted."""
@@ -40,10 +40,11 @@ def command(words: list[str], place: Path, signals: list[tuple[float, int]]) -> 
         byrote.report.write.report_html = lambda results, show_text=False: ""  # the slowest part, and it only reads
         code = 99
         try:
-            code = cli.main(words)
+            sys.argv[1:] = words
+            entry._main()
+        except SystemExit as end:
+            code = end.code
             modules.write_text("\n".join(sys.modules))
-        except KeyboardInterrupt:  # before the command line was there to say anything, or after
-            code = -1
         finally:
             os._exit(code)
     ended, sent = threading.Event(), list[int]()

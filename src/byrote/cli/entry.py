@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 
 import cyclopts
@@ -13,6 +14,8 @@ from byrote.cli.outputs import card, compare, gate, report
 from byrote.cli.start import init, list_, schema
 from byrote.cli.train import audit, doctor, run
 from byrote.types import ByroteError, StudyError
+
+KEPT = "interrupted. Everything finished so far is kept: the same command goes on from there."
 
 for command in (run, audit, doctor, report, compare, card, gate):
     app.command(command)
@@ -35,7 +38,10 @@ def main(arguments: list[str] | None = None) -> int:
         _complain(f"{error}\nbyrote --help shows how it is called.")
         return BAD_USAGE
     except KeyboardInterrupt:
-        _complain("interrupted. Everything finished so far is kept: the same command goes on from there.")
+        try:
+            _complain(KEPT)
+        except KeyboardInterrupt:  # a second Ctrl-C before the first was told
+            _complain(KEPT)
         return INTERRUPTED
     except ByroteError as error:
         if debug:
@@ -63,4 +69,10 @@ def _main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without an arrow still gets the sentence around it
-    sys.exit(main())
+    try:
+        code = main()
+    except KeyboardInterrupt:  # a second Ctrl-C when the first had been told
+        code = INTERRUPTED
+    if code == INTERRUPTED:  # all is told and kept: one more would only break the ending
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(code)
