@@ -207,12 +207,17 @@ def _places(
     """Where each name stands beside its mark, off all others and that of the untuned model."""
     rows = [(x, y) for path in leak.paths.values() for _, x, y in path]
     others = [] if untuned is None else [untuned]
-    across = [x.value for x, _ in rows if x.value is not None] + [x for x, _ in others]
+    reached = [x.value for x, _ in rows if x.value is not None] + [x for x, _ in others]
+    log = _over_decades(reached)
+    scale = math.log if log else float
+    last = [(of, x, y) for of, (*_, (_, x, y)) in leak.paths.items()]
+    bars = [limit for _, x, _ in last for limit in (x.low, x.high) if limit is not None]
+    across = [*reached, *(limit for limit in bars if limit > 0.0 or not log)]
     upward = [limit for _, y in rows for limit in (y.low, y.value, y.high) if limit is not None]
     upward += [y for _, y in others]
-    scale = math.log if _over_decades(across) else float
-    last = [(of, x.value, y.value, sizes[of]) for of, (*_, (_, x, y)) in leak.paths.items()]
-    marks = [Mark(scale(x), y, size) for _, x, y, size in last if x is not None and y is not None]
+    marks = [
+        Mark(scale(x.value), y.value, sizes[of]) for of, x, y in last if x.value is not None and y.value is not None
+    ]
     marks += [Mark(scale(x), y, UNTUNED) for x, y in others]
     names = {at: label_text(of.label) for at, (of, *_) in enumerate(last) if of in named}
     found = places_of(marks, names, (scale(min(across)), scale(max(across))), (min(upward), max(upward)))
